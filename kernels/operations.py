@@ -1,0 +1,163 @@
+"""Linear maps as data: which function of the table, and its geometry.
+
+The function table of a backend. N samples, C channels, H x W pixels; J inputs, K outputs; G groups;
+T taps of a window. `op` is an `Operation`.
+
+============================  ===================================================================
+`dense(a, w, op)`             z_k = sum_j a_j w_kj                  (N, J), (K, J) -> (N, K)
+`conv2d(a, w, op)`            the same over a window                (N, C, H, W), (K, C/G, kh, kw)
+`sum_pool2d(a, w, op)`        window sum, times w                   (N, C, H, W), (Ho, Wo)
+`region_sum2d(a, w, op)`      the same over given row and column regions (adaptive pooling)
+`select2d(a, w, op)`          sum over taps of w times the tap      (N, C, H, W), (T, N, C, Ho, Wo)
+`scale(a, w, op)`             a w, element by element               (N, C, H, W), (C, 1, 1)
+`total(a, w, op)`             sum over the summands m of a_m w_m    (N, M, ...), (M, 1, ...)
+`..._transpose(s, w, op)`     c_j = sum_k w_kj s_k, for each of them
+`max_pool2d(a, op)`           window maximum                        (N, C, H, W) -> (N, C, Ho, Wo)
+`max_pool2d_winners(a, op, ties)`  which taps hold it, as 0 and 1   -> (T, N, C, Ho, Wo)
+`quotient(op, terms, b, R, eps, signed, z)`   steps 1 and 2
+`redistribute(op, terms, s, coefficient)`     steps 3 and 4
+============================  ===================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Term = tuple[Array, Array]
+"""One term (p, w) of step 1: what enters the sum in the place of a, and of w."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """
+    A window that slides over an image.
+
+    Parameters
+    ----------
+    kernel : tuple of int
+        Height and width (kh, kw), in taps.
+    stride : tuple of int
+        Steps (down, right), in pixels.
+    padding : tuple of int
+        Zeros around the image: (top, bottom, left, right), in pixels. They are never *in the image*:
+        no rule but the plain sum of zeros sees them.
+    dilation : tuple of int
+        Distance between taps (down, right), in pixels.
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+
+    def extent(self) -> tuple[int, int]:
+        """
+        Give the height and width that the window covers, with its gaps.
+
+        Returns
+        -------
+        tuple of int
+            Pixels (down, right).
+        """
+        (kh, kw), (dy, dx) = self.kernel, self.dilation
+        return dy * (kh - 1) + 1, dx * (kw - 1) + 1
+
+    def padded(self, size: tuple[int, int]) -> tuple[int, int]:
+        """
+        Give the size of the padded image.
+
+        Parameters
+        ----------
+        size : tuple of int
+            Height and width of the image.
+
+        Returns
+        -------
+        tuple of int
+            Height and width with the padding.
+        """
+        top, bottom, left, right = self.padding
+        return size[0] + top + bottom, size[1] + left + right
+
+    def positions(self, size: tuple[int, int]) -> tuple[int, int]:
+        """
+        Count the positions of the window.
+
+        Parameters
+        ----------
+        size : tuple of int
+            Height and width of the image.
+
+        Returns
+        -------
+        tuple of int
+            Height and width of the output (Ho, Wo); not positive where the window does not fit.
+        """
+        (height, width), (eh, ew), (sy, sx) = self.padded(size), self.extent(), self.stride
+        return (height - eh) // sy + 1, (width - ew) // sx + 1
+
+    def taps(self, size: tuple[int, int]) -> Iterator[tuple[int, int, slice, slice]]:
+        """
+        Walk over the taps in row-major order.
+
+        Parameters
+        ----------
+        size : tuple of int
+            Height and width of the image.
+
+        Yields
+        ------
+        i, j : int
+            The tap.
+        rows, columns : slice
+            Where it lies in the padded image, for all positions of the window at once.
+        """
+        (kh, kw), (sy, sx), (dy, dx) = self.kernel, self.stride, self.dilation
+        ho, wo = self.positions(size)
+        for i in range(kh):
+            for j in range(kw):
+                y, x = i * dy, j * dx
+                yield i, j, slice(y, y + sy * (ho - 1) + 1, sy), slice(x, x + sx * (wo - 1) + 1, sx)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """
+    A linear map without its weights.
+
+    Parameters
+    ----------
+    name : str
+        The function of the table; its transpose is `name + "_transpose"`.
+    size : tuple of int
+        Height and width (H, W) of the image that enters; empty where there is none.
+    window : Window
+        The window, for `conv2d`, `sum_pool2d`, `select2d` and `max_pool2d`.
+    groups : int
+        Groups G of a convolution.
+    rows, columns : tuple of (int, int)
+        For `region_sum2d`: first and one-past-last row (column) of each region.
+    """
+
+    name: str
+    size: tuple[int, int] = (0, 0)
+    window: Window = field(default_factory=lambda: Window((1, 1)))
+    groups: int = 1
+    rows: tuple[tuple[int, int], ...] = ()
+    columns: tuple[tuple[int, int], ...] = ()
+
+
+class Sums(NamedTuple):
+    """What step 2 books, per sample, shape (N,): in float64, or in the arithmetic of the arrays."""
+
+    bias: Array
+    """sum_k s_k b_k"""
+    stabilizer: Array
+    """sum_k s_k times the stabilizer's term"""
+    dropped: Array
+    """sum of the R_k whose denominator is exactly 0"""

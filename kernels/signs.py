@@ -1,0 +1,177 @@
+"""Signs, maxima and zeros, on any dtype; the only place where numbers are compared.
+
+Ball arithmetic can leave a comparison undecided: a ball that straddles 0 is neither > 0 nor <= 0.
+Such a case is an error here, never a silent False.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lrpref.errors import Undecided
+from lrpref.kernels.operations import Array
+
+
+def _decide(yes: Array, no: Array, what: str) -> Array:
+    undecided = ~(yes | no)
+    if undecided.any():
+        where = tuple(int(i) for i in np.argwhere(undecided)[0])
+        raise Undecided(f"{what} is undecided at index {where} ({undecided.sum()} such): use more precision")
+    return yes
+
+
+def greater(x: Array, y: Any) -> Array:
+    """
+    Compare x > y, element by element.
+
+    Parameters
+    ----------
+    x, y : array_like
+        Numbers of one arithmetic.
+
+    Returns
+    -------
+    ndarray of bool
+        Where x > y.
+
+    Raises
+    ------
+    Undecided
+        If a comparison of balls is undecided.
+    """
+    yes = np.asarray(x > y, bool)
+    return _decide(yes, np.asarray(x <= y, bool), "a sign or a maximum") if x.dtype == object else yes
+
+
+def equal(x: Array, y: Any) -> Array:
+    """
+    Compare x == y, element by element.
+
+    Parameters
+    ----------
+    x, y : array_like
+        Numbers of one arithmetic.
+
+    Returns
+    -------
+    ndarray of bool
+        Where x == y.
+
+    Raises
+    ------
+    Undecided
+        If a comparison of balls is undecided.
+    """
+    yes = np.asarray(x == y, bool)
+    return _decide(yes, np.asarray(x != y, bool), "a zero or a tie") if x.dtype == object else yes
+
+
+def positive(x: Array) -> Array:
+    """
+    Take the positive part x+ = max(0, x).
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape and dtype.
+
+    Returns
+    -------
+    ndarray
+        Like x.
+    """
+    return np.where(greater(x, 0), x, zeros_like(x)) if x.dtype == object else np.maximum(x, 0)
+
+
+def negative(x: Array) -> Array:
+    """
+    Take the negative part x- = min(0, x).
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape and dtype.
+
+    Returns
+    -------
+    ndarray
+        Like x.
+    """
+    return np.where(greater(x, 0), zeros_like(x), x) if x.dtype == object else np.minimum(x, 0)
+
+
+def zeros(shape: tuple[int, ...], like: Array) -> Array:
+    """
+    Make zeros of the same arithmetic.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape wanted.
+    like : ndarray
+        Array whose dtype, or whose kind of objects, is wanted.
+
+    Returns
+    -------
+    ndarray
+        Zeros. (An `object` array of Python's int 0 would divide into floats.)
+    """
+    if like.dtype == object and like.size:
+        return np.full(shape, like.flat[0] * 0, dtype=object)
+    return np.zeros_like(like, shape=shape)
+
+
+def zeros_like(x: Array) -> Array:
+    """
+    Make zeros of the same shape and arithmetic.
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape and dtype.
+
+    Returns
+    -------
+    ndarray
+        Zeros.
+    """
+    return zeros(x.shape, x)
+
+
+def ones_like(x: Array) -> Array:
+    """
+    Make ones of the same shape and arithmetic.
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape and dtype.
+
+    Returns
+    -------
+    ndarray
+        Ones.
+    """
+    return zeros(x.shape, x) + 1
+
+
+def per_sample(x: Array) -> Array:
+    """
+    Sum over everything but the samples.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, ...)
+        Any dtype.
+
+    Returns
+    -------
+    ndarray, shape (N,)
+        float64 for float32 and float64; else in the arithmetic of x.
+    """
+    flat = x.reshape(len(x), -1)
+    if x.dtype == object or x.dtype == np.longdouble:
+        return np.asarray(flat.sum(axis=1))
+    return np.asarray(flat.sum(axis=1, dtype=np.float64))

@@ -1,0 +1,251 @@
+"""The four steps, written once for every rule, layer and backend.
+
+    z_k  =  sum over terms of  forward(p, w)  +  b                          step 1
+    s_k  =  R_k / (z_k + stabilizer(z_k)),   0 where the denominator is 0   step 2
+    c    =  transpose(s, w)   for each term                                 step 3
+    R_j  =  coefficient * sum over terms of  p * c                          step 4
+
+This is Eq. (10.2) of Montavon et al. 2019 with a list of terms in the place of a_j rho(w_jk).
+`kernels.quotient` is steps 1 and 2, `kernels.redistribute` steps 3 and 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from lrpref.errors import BadInput, LrprefError
+from lrpref.exact import arithmetic_of
+from lrpref.kernels import backend as get_backend
+from lrpref.kernels.operations import Array, Sums
+from lrpref.kernels.signs import equal, ones_like, per_sample, zeros_like
+from lrpref.layers import Layer, Linear
+from lrpref.ledger import Ledger, Row
+from lrpref.network import INPUT, Network
+from lrpref.rules import Rule, Share, Stabilizer
+
+
+@dataclass(frozen=True)
+class Step:
+    """
+    Relevance of the inputs of one layer, and its books.
+
+    Parameters
+    ----------
+    parts : list of ndarray
+        Relevance of each input, like the inputs.
+    ledger : Row
+        The books.
+    """
+
+    parts: list[Array]
+    ledger: Row
+
+    @property
+    def relevance(self) -> Array:
+        """Relevance of the (first) input."""
+        return self.parts[0]
+
+
+def relprop(layer: Layer, rule: Rule, a: Any, R: Any, *, backend: str = "numpy") -> Step:
+    """
+    Propagate relevance through one layer with one rule.
+
+    Parameters
+    ----------
+    layer : Layer
+        Any layer of `lrpref.layers`, its arrays in the arithmetic of `a`.
+    rule : Rule
+        Any rule of `lrpref.rules`; layers that are not linear let relevance pass.
+    a : array_like, shape (N, ...), or list of them
+        Lower activations; for sums and concatenations one array per branch.
+    R : array_like, shape (N, ...)
+        Relevance of the layer's output.
+    backend : str
+        `numpy` or `loops`.
+
+    Returns
+    -------
+    Step
+        `.relevance`, like `a`, and `.ledger`: sum R = sum of what the books hold.
+
+    Raises
+    ------
+    BadInput
+        If R has not the shape of the layer's output.
+    BadRule
+        If the rule does not fit the layer.
+    """
+    inputs = [np.asarray(x) for x in a] if isinstance(a, list | tuple) else [np.asarray(a)]
+    kernels = get_backend(backend)
+    arithmetic = arithmetic_of(inputs[0])
+    layer = arithmetic.cast(layer)
+    shape = (len(inputs[0]), *layer.output_shape(*(x.shape[1:] for x in inputs)))
+    R = np.asarray(R) if arithmetic.objects else np.asarray(R, inputs[0].dtype)
+    if R.shape != shape:
+        raise BadInput(f"R is {R.shape}, wants the layer's output {shape}")
+    return step(kernels, layer.kind, layer, rule, inputs, layer.forward(kernels, *inputs), R)
+
+
+def step(
+    kernels: ModuleType, name: str, layer: Layer, rule: Rule, inputs: Sequence[Array], z: Array, R: Array
+) -> Step:
+    """
+    Propagate relevance through one node.
+
+    Parameters
+    ----------
+    kernels : module
+        The backend.
+    name : str
+        The node's name, for the books.
+    layer : Layer
+        The node's layer.
+    rule : Rule
+        The node's rule.
+    inputs : sequence of ndarray
+        Lower activations.
+    z : ndarray
+        The layer's output in the forward pass.
+    R : ndarray, like z
+        Relevance that arrives.
+
+    Returns
+    -------
+    Step
+        Relevance of the inputs, and the books.
+    """
+    row = Row(name, layer.kind, str(rule), arriving=per_sample(R))
+    if rule.passes or not layer.is_linear:
+        row.rule = "pass"
+        parts, padding = layer.passed(inputs, R)
+        for part in parts:
+            row.book("to_inputs", per_sample(part))
+        if padding is not None:
+            row.book("padding", padding)
+        return Step(parts, row)
+    linear = layer.linear(kernels, inputs, z, rule)
+    lower = _four_steps(kernels, linear, arithmetic_of(R).cast(rule), R, row)
+    return Step(layer.parts(lower), row)
+
+
+def _four_steps(kernels: ModuleType, linear: Linear, rule: Rule, R: Array, row: Row) -> Array:
+    """Run the four steps over the shares of a rule; book the accounts."""
+    op, a, w, b = linear.operation, linear.a, linear.w, linear.b
+    z = kernels.preactivation(op, [(a, w)], b) if linear.z is None else linear.z
+    shares = rule.shares(a, w, b, z)
+    lower = None
+    for share in shares:
+        if rule.bias == "ignore":
+            share = replace(share, b=None, z=None if share.b is not None else share.z)
+        arriving = R if share.gate is None else np.where(share.gate, R, zeros_like(R))
+        eps, known = _stabilizer(kernels, linear, share, rule.stabilizer)
+        signed = rule.stabilizer.kind != "unsigned"
+        s, sums = kernels.quotient(op, share.terms, share.b, arriving, eps, signed, known)  # steps 1, 2
+        part, to_inputs = kernels.redistribute(op, share.terms, s, share.coefficient)  # steps 3, 4
+        if rule.bias == "redistribute" and share.b is not None:
+            extra, extra_sum, unconnected = _redistribute_bias(kernels, linear, share, s)
+            part, to_inputs, sums = part + extra, to_inputs + extra_sum, sums._replace(bias=unconnected)
+        _book(row, share, to_inputs, sums)
+        lower = part if lower is None else lower + part
+    closed = [~share.gate for share in shares if share.gate is not None]
+    if closed:
+        row.book("dropped", per_sample(np.where(np.logical_and.reduce(closed), R, zeros_like(R))))
+    assert lower is not None, f"rule {rule} gave no share"
+    return lower
+
+
+def _book(row: Row, share: Share, to_inputs: Array, sums: Sums) -> None:
+    row.book("to_inputs", to_inputs)
+    row.book("bias", share.coefficient * sums.bias)
+    row.book("stabilizer", share.coefficient * sums.stabilizer)
+    row.book("dropped", share.coefficient * sums.dropped)
+
+
+def _stabilizer(
+    kernels: ModuleType, linear: Linear, share: Share, stabilizer: Stabilizer
+) -> tuple[Array, Array | None]:
+    """Give eps per sample, shape (N,), and the share's z where it had to be computed for that."""
+    z = share.z
+    arithmetic = arithmetic_of(linear.a)
+    if stabilizer.kind != "relative":
+        return arithmetic.array(np.full(len(linear.a), stabilizer.value)), z
+    if z is None:
+        z = kernels.preactivation(linear.operation, share.terms, share.b)
+    units = z.reshape(len(z), -1)
+    return stabilizer.value * arithmetic.root((units * units).sum(axis=1) / units.shape[1]), z
+
+
+def _redistribute_bias(
+    kernels: ModuleType, linear: Linear, share: Share, s: Array
+) -> tuple[Array, Array, Array]:
+    """R_j += sum_k q s_k b_k / n_k, with n_k the connected in-image taps; where n_k = 0 the bias keeps it."""
+    ones = [(ones_like(linear.a), ones_like(linear.w))]
+    taps = kernels.preactivation(linear.operation, ones, None)
+    alone, owed = equal(taps, 0), s * share.b
+    shared = np.where(alone, zeros_like(s), owed / np.where(alone, ones_like(taps), taps))
+    extra, extra_sum = kernels.redistribute(linear.operation, ones, shared, share.coefficient)
+    return extra, extra_sum, per_sample(np.where(alone, owed, zeros_like(s)))
+
+
+def propagate(
+    network: Network,
+    rules: Mapping[str, Rule],
+    activations: Mapping[str, Array],
+    R: Array,
+    *,
+    top: str,
+    kernels: ModuleType,
+) -> tuple[dict[str, Array], Ledger]:
+    """
+    Propagate relevance from a node to the network's input.
+
+    Where a node feeds several others, their relevances add up.
+
+    Parameters
+    ----------
+    network : Network
+        The network, its arrays in the arithmetic of the activations.
+    rules : mapping of str to Rule
+        A rule for each linear node.
+    activations : mapping of str to ndarray
+        Output of every node, and of the input, in the forward pass.
+    R : ndarray
+        Relevance of the output of `top`.
+    top : str
+        The node to start from.
+    kernels : module
+        The backend.
+
+    Returns
+    -------
+    relevance : dict of str to ndarray
+        Relevance of the output of every node below `top`, and of the input.
+    ledger : Ledger
+        The books: f(x) = inputs + all accounts of all nodes.
+
+    Raises
+    ------
+    LrprefError
+        If a rule does not fit; the message names the node.
+    """
+    relevance: dict[str, Array] = {top: R}
+    rows = []
+    for node in reversed(network.nodes):
+        if node.name not in relevance:
+            continue
+        inputs = [activations[name] for name in node.inputs]
+        try:
+            done = step(kernels, node.name, node.layer, rules[node.name], inputs,
+                        activations[node.name], relevance[node.name])
+        except LrprefError as error:
+            raise type(error)(f"node '{node.name}': {error}") from None
+        rows.append(done.ledger)
+        for name, part in zip(node.inputs, done.parts, strict=True):
+            relevance[name] = relevance[name] + part if name in relevance else part
+    relevance.setdefault(INPUT, zeros_like(activations[INPUT]))
+    return relevance, Ledger(rows, per_sample(R), per_sample(relevance[INPUT]))

@@ -1,0 +1,1007 @@
+"""The layer vocabulary: frozen dataclasses that hold arrays.
+
+Every layer says three things, next to each other:
+
+- `forward`: what it computes, for a batch;
+- `gradient`: its transposed Jacobian, applied to a gradient;
+- for relevance, either `linear`: the linear map that it is at this input (then a rule applies), or
+  `passed`: how relevance passes through unchanged (activations, reshaping, concatenation).
+
+Shapes of one sample are (J,) for vectors and (C, H, W) for images; N samples stand in front.
+Weights are laid out as in PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from lrpref.errors import BadNetwork, BadRule
+from lrpref.kernels import elementwise
+from lrpref.kernels.operations import Array, Operation, Window
+from lrpref.kernels.signs import greater, per_sample, zeros, zeros_like
+
+if TYPE_CHECKING:
+    from lrpref.rules import Rule
+
+Shape = tuple[int, ...]
+Pair = int | tuple[int, int]
+Padding = int | tuple[int, int] | tuple[int, int, int, int]
+
+
+def _pair(value: Pair, what: str, least: int) -> tuple[int, int]:
+    """Read an int or a pair (down, right), each at least `least`."""
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair):
+        raise BadNetwork(f"{what} is {value!r}: one or two whole numbers >= {least} are wanted")
+    return pair[0], pair[1]
+
+
+def _sides(value: Padding) -> tuple[int, int, int, int]:
+    """Read a padding as an int, (down, right), or (top, bottom, left, right)."""
+    sides = (value,) * 4 if isinstance(value, int) else tuple(value)
+    if len(sides) == 2:
+        sides = (sides[0], sides[0], sides[1], sides[1])
+    if len(sides) != 4 or any(not isinstance(v, int) or v < 0 for v in sides):
+        raise BadNetwork(f"padding is {value!r}: one, two (down, right) or four whole numbers "
+                         "(top, bottom, left, right) >= 0 are wanted")
+    return sides[0], sides[1], sides[2], sides[3]
+
+
+def _image(shape: Shape) -> tuple[int, int, int]:
+    if len(shape) != 3:
+        raise BadNetwork(f"got {shape}, wants an image (C, H, W)")
+    return shape[0], shape[1], shape[2]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """
+    A layer as the linear map that it is at this input: z = forward(a, w) + b.
+
+    Parameters
+    ----------
+    operation : Operation
+        The map without its weights.
+    a : ndarray, shape (N, ...)
+        The lower activations.
+    w : ndarray
+        The weights; each rule maps them element by element.
+    b : ndarray or None
+        The bias, broadcastable to z.
+    z : ndarray or None
+        The forward pass's z where it is this map's, else None.
+    """
+
+    operation: Operation
+    a: Array
+    w: Array
+    b: Array | None = None
+    z: Array | None = None
+
+
+class Layer:
+    """Base of all layers: one input, and relevance passes through unchanged."""
+
+    inputs: ClassVar[int | None] = 1
+    """How many inputs the layer takes; None: two or more."""
+    is_linear: ClassVar[bool] = False
+    """Whether a rule applies."""
+
+    @property
+    def kind(self) -> str:
+        """Name of the layer's class."""
+        return type(self).__name__
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """
+        Infer the shape of one sample of the output.
+
+        Parameters
+        ----------
+        *shapes : tuple of int
+            Shapes of one sample of each input.
+
+        Returns
+        -------
+        tuple of int
+            The shape of one sample of the output.
+
+        Raises
+        ------
+        BadNetwork
+            If the layer cannot take such inputs: what it got and what it wants.
+        """
+        return shapes[0]
+
+    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+        """
+        Compute the output.
+
+        Parameters
+        ----------
+        kernels : module
+            The backend.
+        *inputs : ndarray, shape (N, ...)
+            The lower activations.
+
+        Returns
+        -------
+        ndarray, shape (N, ...)
+            The output; for a linear layer z.
+        """
+        raise NotImplementedError
+
+    def gradient(self, kernels: ModuleType, inputs: Sequence[Array], g: Array) -> list[Array]:
+        """
+        Apply the transposed Jacobian.
+
+        Parameters
+        ----------
+        kernels : module
+            The backend.
+        inputs : sequence of ndarray
+            The lower activations.
+        g : ndarray, like the output
+            Gradient with respect to the output.
+
+        Returns
+        -------
+        list of ndarray
+            Gradient with respect to each input.
+        """
+        raise NotImplementedError
+
+    def linear(self, kernels: ModuleType, inputs: Sequence[Array], z: Array | None, rule: Rule) -> Linear:
+        """
+        View the layer as a linear map at this input.
+
+        Parameters
+        ----------
+        kernels : module
+            The backend.
+        inputs : sequence of ndarray
+            The lower activations.
+        z : ndarray or None
+            The forward pass's output, if known.
+        rule : Rule
+            The rule that asks; max pooling looks different to different rules.
+
+        Returns
+        -------
+        Linear
+            The map.
+
+        Raises
+        ------
+        BadRule
+            If the rule does not fit this layer.
+        """
+        raise BadRule(f"{self.kind} is not linear: relevance passes through it, no rule applies")
+
+    def passed(self, inputs: Sequence[Array], R: Array) -> tuple[list[Array], Array | None]:
+        """
+        Let relevance through unchanged.
+
+        Parameters
+        ----------
+        inputs : sequence of ndarray
+            The lower activations.
+        R : ndarray, like the output
+            Relevance of the output.
+
+        Returns
+        -------
+        parts : list of ndarray
+            Relevance of each input.
+        padding : ndarray, shape (N,), or None
+            What lands on the cells of an explicit padding layer.
+
+        Raises
+        ------
+        BadRule
+            If the shapes of input and output differ.
+        """
+        if len(inputs) != 1 or inputs[0].shape != R.shape:
+            raise BadRule(f"rule 'pass' needs one input of the output's shape; {self.kind} has "
+                          f"{[x.shape[1:] for x in inputs]} -> {R.shape[1:]}")
+        return [R], None
+
+    def parts(self, R: Array) -> list[Array]:
+        """
+        Split the relevance of the joined input among the inputs.
+
+        Parameters
+        ----------
+        R : ndarray
+            Relevance of `Linear.a`.
+
+        Returns
+        -------
+        list of ndarray
+            Relevance of each input.
+        """
+        return [R]
+
+    def adapt(self, rule: Rule) -> Rule:
+        """
+        Say which rule a composite gives this layer when its region's rule is `rule`.
+
+        Parameters
+        ----------
+        rule : Rule
+            The region's rule.
+
+        Returns
+        -------
+        Rule
+            `rule`; for sums of branches its proportional form.
+        """
+        return rule
+
+
+class LinearLayer(Layer):
+    """Base of the layers that are linear in their input: z = forward(a, w) + b."""
+
+    is_linear: ClassVar[bool] = True
+
+    def join(self, inputs: Sequence[Array]) -> Array:
+        """
+        Join the inputs into one array a; `parts` undoes it for relevance.
+
+        Parameters
+        ----------
+        inputs : sequence of ndarray
+            The lower activations.
+
+        Returns
+        -------
+        ndarray
+            a.
+        """
+        return inputs[0]
+
+    def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
+        """
+        Give the linear map.
+
+        Parameters
+        ----------
+        a : ndarray, shape (N, ...)
+            The joined input, for its shape and arithmetic.
+
+        Returns
+        -------
+        operation : Operation
+            The map without its weights.
+        w : ndarray
+            Its weights.
+        b : ndarray or None
+            Its bias, broadcastable to z.
+        """
+        raise NotImplementedError
+
+    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+        a = self.join(inputs)
+        operation, w, b = self.map(a)
+        z: Array = kernels.preactivation(operation, [(a, w)], b)
+        return z
+
+    def gradient(self, kernels: ModuleType, inputs: Sequence[Array], g: Array) -> list[Array]:
+        operation, w, _ = self.map(self.join(inputs))
+        return self.parts(kernels.transpose(operation, g, w))
+
+    def linear(self, kernels: ModuleType, inputs: Sequence[Array], z: Array | None, rule: Rule) -> Linear:
+        if rule.selects:
+            raise BadRule(f"rule '{rule}' is for max pooling, not for {self.kind}")
+        a = self.join(inputs)
+        operation, w, b = self.map(a)
+        return Linear(operation, a, w, b, z)
+
+
+def _column(values: Array, ndim: int) -> Array:
+    """Shape values (K,) so that they broadcast over (N, K, ...)."""
+    return values.reshape(-1, *[1] * (ndim - 2))
+
+
+def _check_bias(layer: Dense | Conv2d) -> None:
+    if layer.bias is not None and layer.bias.shape != layer.weight.shape[:1]:
+        raise BadNetwork(f"{layer.kind}: bias is {layer.bias.shape}, wants {layer.weight.shape[:1]}")
+
+
+def _positions(window: Window, size: Sequence[int]) -> tuple[int, int]:
+    ho, wo = window.positions((size[0], size[1]))
+    if ho < 1 or wo < 1:
+        raise BadNetwork(
+            f"got an image of {size[0]} x {size[1]}, wants at least the window's "
+            f"{window.extent()[0]} x {window.extent()[1]} less the padding {window.padding}"
+        )
+    return ho, wo
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(LinearLayer):
+    """
+    Fully connected layer: z_k = sum_j a_j w_kj + b_k (Montavon et al. 2019, Eq. (10.1) before its max).
+
+    Parameters
+    ----------
+    weight : ndarray, shape (K, J)
+        Weights.
+    bias : ndarray, shape (K,), optional
+        Biases, the chapter's w_0k.
+    """
+
+    weight: Array
+    bias: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight.ndim != 2:
+            raise BadNetwork(f"Dense: weight is {self.weight.shape}, wants (K, J)")
+        _check_bias(self)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if shapes[0] != self.weight.shape[1:]:
+            raise BadNetwork(f"got {shapes[0]}, wants {self.weight.shape[1:]}")
+        return (len(self.weight),)
+
+    def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
+        return Operation("dense"), self.weight, self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d(LinearLayer):
+    """
+    Two-dimensional convolution (cross-correlation, as everywhere in deep learning).
+
+    Parameters
+    ----------
+    weight : ndarray, shape (K, C/groups, kh, kw)
+        Weights.
+    bias : ndarray, shape (K,), optional
+        Biases.
+    stride : int or (down, right)
+        In pixels.
+    padding : int, (down, right) or (top, bottom, left, right)
+        Zeros around the image.
+    dilation : int or (down, right)
+        Distance between taps, in pixels.
+    groups : int
+        Into how many groups K and C are split; C of them is a depthwise convolution.
+    """
+
+    weight: Array
+    bias: Array | None = None
+    stride: Pair = 1
+    padding: Padding = 0
+    dilation: Pair = 1
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        if self.weight.ndim != 4:
+            raise BadNetwork(f"Conv2d: weight is {self.weight.shape}, wants (K, C/groups, kh, kw)")
+        if self.groups < 1 or len(self.weight) % self.groups:
+            raise BadNetwork(f"Conv2d: {len(self.weight)} outputs do not split into {self.groups} groups")
+        _check_bias(self)
+        self.window()
+
+    def window(self) -> Window:
+        """
+        Give the window.
+
+        Returns
+        -------
+        Window
+            Kernel, stride, padding and dilation.
+        """
+        kh, kw = self.weight.shape[2:]
+        stride, dilation = _pair(self.stride, "stride", 1), _pair(self.dilation, "dilation", 1)
+        return Window((kh, kw), stride, _sides(self.padding), dilation)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        c, *size = _image(shapes[0])
+        if c != self.weight.shape[1] * self.groups:
+            raise BadNetwork(f"got {shapes[0]}, wants ({self.weight.shape[1] * self.groups}, H, W)")
+        return (len(self.weight), *_positions(self.window(), size))
+
+    def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
+        operation = Operation("conv2d", (a.shape[2], a.shape[3]), self.window(), self.groups)
+        return operation, self.weight, None if self.bias is None else _column(self.bias, a.ndim)
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNorm(LinearLayer):
+    """
+    The centering and rescaling that batch normalization is at test time: z = scale a + shift.
+
+    Serves one- and two-dimensional batch norms alike. The two arrays are its definition; they are
+    computed once, by `BatchNorm.of`.
+
+    Parameters
+    ----------
+    scale : ndarray of float64, shape (C,)
+        gamma / sqrt(var + eps).
+    shift : ndarray of float64, shape (C,)
+        beta - mean * scale.
+    """
+
+    scale: Array
+    shift: Array
+
+    @classmethod
+    def of(cls, gamma: Array | None, beta: Array | None, mean: Array, var: Array, eps: float) -> BatchNorm:
+        """
+        Compute scale and shift once, in float64.
+
+        Parameters
+        ----------
+        gamma : ndarray, shape (C,), or None
+            Learned factor; None is 1.
+        beta : ndarray, shape (C,), or None
+            Learned offset; None is 0.
+        mean : ndarray, shape (C,)
+            Running mean.
+        var : ndarray, shape (C,)
+            Running variance.
+        eps : float
+            What is added to the variance.
+
+        Returns
+        -------
+        BatchNorm
+            The layer.
+
+        Raises
+        ------
+        BadNetwork
+            If a variance + eps is not positive.
+        """
+        variance = np.asarray(var, np.float64) + eps
+        if not (variance > 0).all():
+            raise BadNetwork(f"BatchNorm: a variance + eps is {variance.min()}, wants > 0")
+        scale = (1.0 if gamma is None else np.asarray(gamma, np.float64)) / np.sqrt(variance)
+        shift = (0.0 if beta is None else np.asarray(beta, np.float64)) - np.asarray(mean, np.float64) * scale
+        return cls(scale, shift)
+
+    def __post_init__(self) -> None:
+        if self.scale.ndim != 1 or self.scale.shape != self.shift.shape:
+            raise BadNetwork(f"BatchNorm: scale is {self.scale.shape}, shift {self.shift.shape}, want (C,)")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if len(shapes[0]) not in (1, 3) or shapes[0][:1] != self.scale.shape:
+            raise BadNetwork(f"got {shapes[0]}, wants ({len(self.scale)},) or ({len(self.scale)}, H, W)")
+        return shapes[0]
+
+    def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
+        return Operation("scale"), _column(self.scale, a.ndim), _column(self.shift, a.ndim)
+
+
+@dataclass(frozen=True)
+class Add(LinearLayer):
+    """Sum of two or more branches of one shape: z = y_1 + y_2 + ..."""
+
+    inputs: ClassVar[int | None] = None
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if any(shape != shapes[0] for shape in shapes):
+            raise BadNetwork(f"got {', '.join(map(str, shapes))}, wants inputs of one shape")
+        return shapes[0]
+
+    def join(self, inputs: Sequence[Array]) -> Array:
+        return np.stack(inputs, axis=1)  # (N, M, ...): M summands
+
+    def parts(self, R: Array) -> list[Array]:
+        return [R[:, m] for m in range(R.shape[1])]
+
+    def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
+        ones = zeros((a.shape[1], *[1] * (a.ndim - 2)), a) + 1  # (M, 1, ...)
+        return Operation("total"), ones, None
+
+    def adapt(self, rule: Rule) -> Rule:
+        return rule.proportional()
+
+
+@dataclass(frozen=True)
+class Pool2d(LinearLayer):
+    """
+    Base of sum, average and max pooling.
+
+    Parameters
+    ----------
+    kernel : int or (down, right)
+        Size of the window, in pixels.
+    stride : int or (down, right), optional
+        In pixels; the kernel's size where not given.
+    padding : int, (down, right) or (top, bottom, left, right)
+        Around the image, at most half a window; never more than zeros that nothing counts.
+    ceil_mode : bool
+        Whether a last window may reach beyond the image and its padding.
+    """
+
+    kernel: Pair
+    stride: Pair | None = None
+    padding: Padding = 0
+    ceil_mode: bool = False
+
+    def __post_init__(self) -> None:
+        kernel, (top, bottom, left, right) = _pair(self.kernel, "kernel", 1), _sides(self.padding)
+        if 2 * max(top, bottom) > kernel[0] or 2 * max(left, right) > kernel[1]:
+            raise BadNetwork(f"{self.kind}: padding {self.padding} is more than half the kernel {self.kernel}")
+        self.window((kernel[0], kernel[1]))
+
+    def window(self, size: Sequence[int]) -> Window:
+        """
+        Give the window over an image of this size; what ceil_mode adds is padding at the far ends.
+
+        Parameters
+        ----------
+        size : sequence of int
+            Height and width of the image.
+
+        Returns
+        -------
+        Window
+            Kernel, stride and padding.
+        """
+        kernel = _pair(self.kernel, "kernel", 1)
+        stride = kernel if self.stride is None else _pair(self.stride, "stride", 1)
+        top, bottom, left, right = _sides(self.padding)
+        if self.ceil_mode:
+            bottom = _ceil_padding(size[0], kernel[0], stride[0], top, bottom)
+            right = _ceil_padding(size[1], kernel[1], stride[1], left, right)
+        return Window(kernel, stride, (top, bottom, left, right))
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        c, *size = _image(shapes[0])
+        return (c, *_positions(self.window(size), size))
+
+    def weight(self, a: Array, positions: tuple[int, int]) -> Array:
+        """
+        Give one weight for each position of the window.
+
+        Parameters
+        ----------
+        a : ndarray, shape (N, C, H, W)
+            The input, for its size and arithmetic.
+        positions : tuple of int
+            Height and width (Ho, Wo) of the output.
+
+        Returns
+        -------
+        ndarray, shape (Ho, Wo)
+            1 for a sum.
+        """
+        return zeros(positions, a) + 1
+
+    def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
+        size = (a.shape[2], a.shape[3])
+        window = self.window(size)
+        return Operation("sum_pool2d", size, window), self.weight(a, window.positions(size)), None
+
+
+def _ceil_padding(size: int, kernel: int, stride: int, before: int, after: int) -> int:
+    """Widen the far padding so that one more window fits, if it starts in the image or before it."""
+    positions = -((kernel - size - before - after) // stride) + 1
+    if (positions - 1) * stride >= size + before:
+        positions -= 1
+    return max(after, (positions - 1) * stride + kernel - size - before)
+
+
+def _reciprocal(counts: Array, a: Array) -> Array:
+    """1 / counts in the arithmetic of a; counts are whole numbers."""
+    one = zeros(counts.shape, a) + 1
+    return one / (counts.astype(object) if a.dtype == object else counts.astype(a.dtype))
+
+
+@dataclass(frozen=True)
+class SumPool2d(Pool2d):
+    """Sum over a window; the chapter's own view of pooling (Section 10.3.2)."""
+
+
+@dataclass(frozen=True)
+class AvgPool2d(Pool2d):
+    """
+    Average over a window: a linear layer with weights 1/divisor.
+
+    Parameters
+    ----------
+    kernel, stride, padding, ceil_mode :
+        As for every pooling.
+    count_include_pad : bool
+        Whether the divisor counts the padding (not what ceil_mode adds to it).
+    divisor : int, optional
+        A divisor to use instead.
+    """
+
+    count_include_pad: bool = True
+    divisor: int | None = None
+
+    def weight(self, a: Array, positions: tuple[int, int]) -> Array:
+        if self.divisor is not None:
+            return _reciprocal(np.full(positions, self.divisor), a)
+        window, sides = self.window(a.shape[2:]), _sides(self.padding)
+        counts = []
+        for axis in (0, 1):
+            size, kernel, stride = a.shape[2 + axis], window.kernel[axis], window.stride[axis]
+            before, after = sides[2 * axis : 2 * axis + 2] if self.count_include_pad else (0, 0)
+            start = np.arange(positions[axis]) * stride - window.padding[2 * axis]
+            counts.append(np.minimum(start + kernel, size + after) - np.maximum(start, -before))
+        return _reciprocal(np.outer(*counts), a)
+
+
+@dataclass(frozen=True)
+class AdaptiveAvgPool2d(LinearLayer):
+    """
+    Average over regions that divide the image, whatever its size; `output=1` is global.
+
+    Parameters
+    ----------
+    output : int or (down, right)
+        Height and width of the output. Region i of n covers rows floor(i H / n) to ceil((i+1) H / n).
+    """
+
+    output: Pair = 1
+
+    def __post_init__(self) -> None:
+        _pair(self.output, "output", 1)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (_image(shapes[0])[0], *_pair(self.output, "output", 1))
+
+    def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
+        size = (a.shape[2], a.shape[3])
+        rows, columns = (
+            tuple((i * length // n, -(-(i + 1) * length // n)) for i in range(n))
+            for length, n in zip(size, _pair(self.output, "output", 1), strict=True)
+        )
+        counts = np.outer([stop - start for start, stop in rows], [stop - start for start, stop in columns])
+        return Operation("region_sum2d", size, rows=rows, columns=columns), _reciprocal(counts, a), None
+
+
+@dataclass(frozen=True)
+class MaxPool2d(Pool2d):
+    """
+    Maximum over a window.
+
+    For relevance it is one of two linear maps: the winners alone (winner-take-all), or the sum
+    pooling of the same geometry (any other rule), which needs a >= 0 (Section 10.3.2).
+    """
+
+    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+        return np.asarray(kernels.max_pool2d(inputs[0], self._operation(inputs[0], "max_pool2d")))
+
+    def _operation(self, a: Array, name: str) -> Operation:
+        return Operation(name, (a.shape[2], a.shape[3]), self.window(a.shape[2:]))
+
+    def gradient(self, kernels: ModuleType, inputs: Sequence[Array], g: Array) -> list[Array]:
+        operation = self._operation(inputs[0], "select2d")
+        winners = kernels.max_pool2d_winners(inputs[0], operation, "first")
+        return [kernels.transpose(operation, g, winners)]
+
+    def linear(self, kernels: ModuleType, inputs: Sequence[Array], z: Array | None, rule: Rule) -> Linear:
+        (a,) = inputs
+        if rule.selects:
+            operation = self._operation(a, "select2d")
+            return Linear(operation, a, kernels.max_pool2d_winners(a, operation, rule.selects))
+        if greater(zeros_like(a), a).any():
+            raise BadRule(
+                f"rule '{rule}' takes max pooling as sum pooling, which needs activations >= 0; "
+                f"got {min(a.flat)}: use winner-take-all"
+            )
+        operation, w, _ = self.map(a)
+        return Linear(operation, a, w)
+
+
+class Activation(Layer):
+    """Base of the elementwise functions: relevance passes through unchanged."""
+
+    function: ClassVar[str]
+    """Name in `kernels.elementwise.FUNCTIONS`."""
+    singular: ClassVar[bool] = False
+    """Whether g(0) != 0, so that LRP-0 is singular near z = 0."""
+
+    def parameters(self) -> tuple[Any, ...]:
+        """
+        Give the function's parameters.
+
+        Returns
+        -------
+        tuple
+            In the order in which the function takes them.
+        """
+        return ()
+
+    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+        return elementwise.FUNCTIONS[self.function][0](inputs[0], *self.parameters())
+
+    def gradient(self, kernels: ModuleType, inputs: Sequence[Array], g: Array) -> list[Array]:
+        return [g * elementwise.FUNCTIONS[self.function][1](inputs[0], *self.parameters())]
+
+
+@dataclass(frozen=True)
+class ReLU(Activation):
+    """a = max(0, z), Eq. (10.1); the gradient at 0 is 0."""
+
+    function: ClassVar[str] = "relu"
+
+
+@dataclass(frozen=True)
+class Clip(Activation):
+    """
+    Bound: a = min(high, max(low, z)).
+
+    Parameters
+    ----------
+    low, high : float
+        The bounds; PyTorch's Hardtanh has -1 and 1.
+    """
+
+    function: ClassVar[str] = "clip"
+    low: float = -1.0
+    high: float = 1.0
+
+    def parameters(self) -> tuple[Any, ...]:
+        return self.low, self.high
+
+
+@dataclass(frozen=True)
+class ReLU6(Clip):
+    """
+    Bound: a = min(6, max(0, z)).
+
+    Parameters
+    ----------
+    low, high : float
+        The bounds.
+    """
+
+    low: float = 0.0
+    high: float = 6.0
+
+
+@dataclass(frozen=True)
+class LeakyReLU(Activation):
+    """
+    Leak: a = z where z > 0, else slope z.
+
+    Parameters
+    ----------
+    slope : float
+        Slope for z <= 0.
+    """
+
+    function: ClassVar[str] = "leaky_relu"
+    slope: float = 0.01
+
+    def parameters(self) -> tuple[Any, ...]:
+        return (self.slope,)
+
+
+@dataclass(frozen=True)
+class ELU(Activation):
+    """
+    Exponential unit: a = z where z > 0, else alpha (exp(z) - 1).
+
+    Parameters
+    ----------
+    alpha : float
+        The bound below is -alpha.
+    """
+
+    function: ClassVar[str] = "elu"
+    alpha: float = 1.0
+
+    def parameters(self) -> tuple[Any, ...]:
+        return (self.alpha,)
+
+
+@dataclass(frozen=True)
+class Sigmoid(Activation):
+    """a = 1 / (1 + exp(-z))."""
+
+    function: ClassVar[str] = "sigmoid"
+    singular: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Softplus(Activation):
+    """a = log(1 + exp(z))."""
+
+    function: ClassVar[str] = "softplus"
+    singular: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Tanh(Activation):
+    """a = tanh(z)."""
+
+    function: ClassVar[str] = "tanh"
+
+
+@dataclass(frozen=True)
+class SiLU(Activation):
+    """a = z sigmoid(z), also called swish."""
+
+    function: ClassVar[str] = "silu"
+
+
+@dataclass(frozen=True)
+class GELU(Activation):
+    """a = z Phi(z), with the normal distribution's Phi."""
+
+    function: ClassVar[str] = "gelu"
+
+
+@dataclass(frozen=True)
+class HardSwish(Activation):
+    """a = z min(6, max(0, z + 3)) / 6."""
+
+    function: ClassVar[str] = "hard_swish"
+
+
+@dataclass(frozen=True)
+class HardSigmoid(Activation):
+    """a = min(6, max(0, z + 3)) / 6."""
+
+    function: ClassVar[str] = "hard_sigmoid"
+    singular: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Identity(Layer):
+    """a = z."""
+
+    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+        return inputs[0]
+
+    def gradient(self, kernels: ModuleType, inputs: Sequence[Array], g: Array) -> list[Array]:
+        return [g]
+
+
+@dataclass(frozen=True)
+class Dropout(Identity):
+    """The identity, at test time."""
+
+
+@dataclass(frozen=True)
+class Softmax(Layer):
+    """Probabilities; only at the top of a network, where explaining drops it (Section 10.3.1)."""
+
+    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+        return elementwise.softmax(inputs[0])
+
+
+class _Moved(Layer):
+    """Base of the layers that only move values: what goes forward comes back by the same way."""
+
+    def _back(self, R: Array, shapes: Sequence[Shape]) -> list[Array]:
+        raise NotImplementedError
+
+    def gradient(self, kernels: ModuleType, inputs: Sequence[Array], g: Array) -> list[Array]:
+        return self._back(g, [x.shape for x in inputs])
+
+    def passed(self, inputs: Sequence[Array], R: Array) -> tuple[list[Array], Array | None]:
+        return self._back(R, [x.shape for x in inputs]), None
+
+
+@dataclass(frozen=True)
+class Flatten(_Moved):
+    """Turn an image (C, H, W) into a vector (C*H*W,)."""
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (int(np.prod(shapes[0])),)
+
+    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+        return inputs[0].reshape(len(inputs[0]), -1)
+
+    def _back(self, R: Array, shapes: Sequence[Shape]) -> list[Array]:
+        return [R.reshape(shapes[0])]
+
+
+@dataclass(frozen=True)
+class Reshape(Flatten):
+    """
+    Turn one sample into another shape, in row-major order.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one sample of the output.
+    """
+
+    shape: tuple[int, ...]
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if np.prod(shapes[0]) != np.prod(self.shape):
+            raise BadNetwork(f"got {shapes[0]}, wants {np.prod(self.shape)} values for {tuple(self.shape)}")
+        return tuple(self.shape)
+
+    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+        return inputs[0].reshape(len(inputs[0]), *self.shape)
+
+
+@dataclass(frozen=True)
+class Concat(_Moved):
+    """
+    Put two or more inputs behind one another.
+
+    Parameters
+    ----------
+    axis : int
+        Axis of one sample; 0 is the channels.
+    """
+
+    inputs: ClassVar[int | None] = None
+    axis: int = 0
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        first, axis = shapes[0], self.axis
+        rest = [shape[:axis] + shape[axis + 1 :] for shape in shapes]
+        if not 0 <= axis < len(first) or any(r != rest[0] for r in rest):
+            raise BadNetwork(f"got {', '.join(map(str, shapes))}, wants shapes that agree but on axis {axis}")
+        return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
+
+    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+        return np.concatenate(inputs, axis=self.axis + 1)
+
+    def _back(self, R: Array, shapes: Sequence[Shape]) -> list[Array]:
+        ends = np.cumsum([shape[self.axis + 1] for shape in shapes])[:-1]
+        return np.split(R, ends, axis=self.axis + 1)
+
+
+@dataclass(frozen=True)
+class Pad(_Moved):
+    """
+    An explicit padding layer. Relevance that lands on its cells is booked under `padding`.
+
+    Parameters
+    ----------
+    padding : int, (down, right) or (top, bottom, left, right)
+        Cells around the image.
+    value : float
+        What they hold.
+    """
+
+    padding: Padding = 0
+    value: float = 0.0
+
+    def __post_init__(self) -> None:
+        _sides(self.padding)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        c, h, w = _image(shapes[0])
+        top, bottom, left, right = _sides(self.padding)
+        return c, h + top + bottom, w + left + right
+
+    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+        (a,) = inputs
+        y = zeros((len(a), *self.output_shape(a.shape[1:])), a) + self.value
+        self._image_of(y)[...] = a
+        return y
+
+    def _image_of(self, y: Array) -> Array:
+        top, bottom, left, right = _sides(self.padding)
+        return y[:, :, top : y.shape[2] - bottom, left : y.shape[3] - right]
+
+    def _back(self, R: Array, shapes: Sequence[Shape]) -> list[Array]:
+        return [self._image_of(R)]
+
+    def passed(self, inputs: Sequence[Array], R: Array) -> tuple[list[Array], Array | None]:
+        cells = R.copy()
+        self._image_of(cells)[...] = zeros_like(inputs[0])
+        return [self._image_of(R)], per_sample(cells)
+
+
+LAYERS: dict[str, type[Layer]] = {
+    cls.__name__: cls
+    for cls in (
+        Dense, Conv2d, BatchNorm, Add, Concat, SumPool2d, AvgPool2d, AdaptiveAvgPool2d, MaxPool2d,
+        ReLU, ReLU6, Clip, LeakyReLU, ELU, Sigmoid, Softplus, Tanh, SiLU, GELU, HardSwish, HardSigmoid,
+        Identity, Dropout, Softmax, Flatten, Reshape, Pad,
+    )
+}  # fmt: skip
+"""Every layer by its name, for the neutral file format and for architecture files."""

@@ -1,0 +1,133 @@
+"""The accounts: where the relevance that arrived at a node went.
+
+Per node and per sample
+
+    arriving = to_inputs + bias + stabilizer + dropped + padding + pooling + state + residual
+
+Every account is a sum of its own; none is computed as a difference. The residual alone is what is
+left: rounding in floating point, exactly 0 in exact arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lrpref.kernels.operations import Array
+
+ACCOUNTS = ("bias", "stabilizer", "dropped", "padding", "pooling", "state")
+
+
+@dataclass
+class Row:
+    """
+    The books of one node.
+
+    Parameters
+    ----------
+    node, layer, rule : str
+        Whose books they are.
+    arriving : ndarray, shape (N,)
+        Sum of the relevance of the node's output; its unit is that of the explained quantity.
+    to_inputs : ndarray, shape (N,)
+        Sum of the relevance handed to the node's inputs.
+    bias, stabilizer, dropped, padding, pooling, state : ndarray, shape (N,)
+        What the accounts took.
+    """
+
+    node: str
+    layer: str
+    rule: str
+    arriving: Array
+    to_inputs: Array = field(default_factory=lambda: np.zeros(0))
+    bias: Array = field(default_factory=lambda: np.zeros(0))
+    stabilizer: Array = field(default_factory=lambda: np.zeros(0))
+    dropped: Array = field(default_factory=lambda: np.zeros(0))
+    padding: Array = field(default_factory=lambda: np.zeros(0))
+    pooling: Array = field(default_factory=lambda: np.zeros(0))
+    state: Array = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        for name in ("to_inputs", *ACCOUNTS):
+            if not len(getattr(self, name)):
+                setattr(self, name, self.arriving * 0)
+
+    def book(self, account: str, amount: Any) -> None:
+        """
+        Add to an account.
+
+        Parameters
+        ----------
+        account : str
+            `to_inputs` or one of `ACCOUNTS`.
+        amount : ndarray, shape (N,)
+            Relevance.
+        """
+        setattr(self, account, getattr(self, account) + amount)
+
+    @property
+    def residual(self) -> Array:
+        """What arrived and is on no account: rounding, or exactly 0. Shape (N,)."""
+        left = self.arriving - self.to_inputs
+        for account in ACCOUNTS:
+            left = left - getattr(self, account)
+        return np.asarray(left)
+
+
+@dataclass
+class Ledger:
+    """
+    The books of a network: one row per node, from the top down.
+
+    Parameters
+    ----------
+    rows : list of Row
+        In the order in which relevance visited the nodes.
+    explained : ndarray, shape (N,)
+        The explained quantity f(x).
+    inputs : ndarray, shape (N,)
+        What reached the network's input.
+    """
+
+    rows: list[Row]
+    explained: Array
+    inputs: Array
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __getitem__(self, node: str) -> Row:
+        for row in self.rows:
+            if row.node == node:
+                return row
+        raise KeyError(node)
+
+    def account(self, name: str) -> Array:
+        """
+        Sum an account over all nodes.
+
+        Parameters
+        ----------
+        name : str
+            One of `ACCOUNTS`, or `residual`.
+
+        Returns
+        -------
+        ndarray, shape (N,)
+            The sum.
+        """
+        amount = self.explained * 0
+        for row in self.rows:
+            amount = amount + getattr(row, name)
+        return np.asarray(amount)
+
+    @property
+    def residual(self) -> Array:
+        """f(x) less the inputs and all accounts of all nodes: rounding, or exactly 0. Shape (N,)."""
+        left = self.explained - self.inputs
+        for name in ACCOUNTS:
+            left = left - self.account(name)
+        return np.asarray(left)

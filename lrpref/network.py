@@ -1,0 +1,569 @@
+"""A network: named nodes in topological order, with its classes and its preprocessing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from lrpref import exact
+from lrpref.errors import BadInput, BadNetwork, BadWeights, LrprefError
+from lrpref.files import replacing
+from lrpref.kernels import backend as get_backend
+from lrpref.kernels.operations import Array
+from lrpref.kernels.signs import zeros_like
+from lrpref.layers import LAYERS, Layer, Shape, Softmax
+from lrpref.preprocessing import Preprocessing
+
+INPUT = "input"
+"""The name under which nodes refer to the network's input."""
+
+FORMAT = 1
+Target = Any
+"""A class index, one index per sample, "max", or relevances of the output, shape (N, K)."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """
+    One layer in its place.
+
+    Parameters
+    ----------
+    name : str
+        Unique in its network.
+    layer : Layer
+        What it computes.
+    inputs : tuple of str
+        The nodes it reads, or `"input"`.
+    """
+
+    name: str
+    layer: Layer
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """
+    A directed acyclic graph of named nodes; the last node is the output.
+
+    Parameters
+    ----------
+    nodes : sequence of Node
+        Each reads only nodes before it, or the input.
+    input_shape : tuple of int
+        Shape of one sample, (C, H, W) or (J,).
+    classes : sequence of str
+        Names of the outputs, or nothing.
+    preprocessing : Preprocessing, optional
+        How a picture becomes an input.
+    name : str
+        What the network is called.
+    provenance : mapping
+        Where it comes from: plain JSON data.
+    merged : mapping of str to str
+        Nodes that folding merged into others (`lrpref.fold`).
+
+    Raises
+    ------
+    BadNetwork
+        If a shape does not fit: the node, the shape it got and the shape it wants.
+    """
+
+    nodes: tuple[Node, ...]
+    input_shape: Shape
+    classes: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
+    name: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    merged: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nodes", tuple(self.nodes))
+        object.__setattr__(self, "input_shape", tuple(self.input_shape))
+        object.__setattr__(self, "classes", tuple(self.classes))
+        if not self.nodes:
+            raise BadNetwork("a network needs at least one node")
+        shape = self.shapes[self.nodes[-1].name]
+        if self.classes and shape != (len(self.classes),):
+            raise BadNetwork(f"{len(self.classes)} class names for an output of shape {shape}")
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """Shape of one sample of the input and of every node's output."""
+        shapes: dict[str, Shape] = {INPUT: self.input_shape}
+        for node in self.nodes:
+            if node.name in shapes:
+                raise BadNetwork(f"node '{node.name}': there is one of this name already")
+            for name in node.inputs:
+                if name not in shapes:
+                    raise BadNetwork(f"node '{node.name}' reads '{name}', which is no node before it")
+            wanted = node.layer.inputs
+            if len(node.inputs) != wanted if wanted is not None else len(node.inputs) < 2:
+                raise BadNetwork(f"node '{node.name}' ({node.layer.kind}): got {len(node.inputs)} inputs, "
+                                 f"wants {wanted or '2 or more'}")
+            if isinstance(node.layer, Softmax) and node is not self.nodes[-1]:
+                raise BadNetwork(f"node '{node.name}': softmax can stand only at the top of a network")
+            try:
+                shapes[node.name] = node.layer.output_shape(*(shapes[name] for name in node.inputs))
+            except BadNetwork as error:
+                raise BadNetwork(f"node '{node.name}' ({node.layer.kind}): {error}") from None
+            _check_finite(node)
+        return shapes
+
+    @cached_property
+    def top(self) -> str:
+        """The node whose output is explained: the last, or the one before a final softmax."""
+        last = self.nodes[-1]
+        return last.inputs[0] if isinstance(last.layer, Softmax) else last.name
+
+    def node(self, name: str) -> Node:
+        """
+        Find a node.
+
+        Parameters
+        ----------
+        name : str
+            Its name, or that of a node that was merged into it.
+
+        Returns
+        -------
+        Node
+            The node.
+
+        Raises
+        ------
+        BadInput
+            If there is none.
+        """
+        name = self.merged.get(name, name)
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise BadInput(f"there is no node '{name}'; the network has {', '.join(n.name for n in self.nodes)}")
+
+    def consumers(self, name: str) -> list[Node]:
+        """
+        Find the nodes that read a node.
+
+        Parameters
+        ----------
+        name : str
+            The node read, or `"input"`.
+
+        Returns
+        -------
+        list of Node
+            In topological order.
+        """
+        return [node for node in self.nodes if name in node.inputs]
+
+    def astype(self, arithmetic: exact.Arithmetic) -> Network:
+        """
+        Give every layer the numbers of an arithmetic.
+
+        Parameters
+        ----------
+        arithmetic : Arithmetic
+            From `lrpref.exact.get`.
+
+        Returns
+        -------
+        Network
+            The same network.
+        """
+        nodes = [dataclasses.replace(node, layer=arithmetic.cast(node.layer)) for node in self.nodes]
+        return dataclasses.replace(self, nodes=tuple(nodes))
+
+    def check_input(self, x: Any) -> Array:
+        """
+        Check a batch of inputs.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+            Preprocessed inputs.
+
+        Returns
+        -------
+        ndarray, shape (N, ...)
+            The same.
+
+        Raises
+        ------
+        BadInput
+            If the shape is wrong, or a value is not finite.
+        """
+        x = np.asarray(x)
+        if x.shape[1:] != self.input_shape or not len(x):
+            raise BadInput(f"input is {x.shape}, wants (N, {', '.join(map(str, self.input_shape))})")
+        if x.dtype != object:
+            if x.dtype.kind not in "fiu":
+                raise BadInput(f"input is of dtype {x.dtype}, wants real numbers")
+            if not np.isfinite(x).all():
+                where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+                raise BadInput(f"input holds {x[where]} at {where}: finite numbers are wanted")
+        return x
+
+    def activations(self, x: Array, kernels: ModuleType) -> dict[str, Array]:
+        """
+        Run the forward pass and keep every node's output.
+
+        Parameters
+        ----------
+        x : ndarray, shape (N, ...)
+            Inputs, in the arithmetic of the layers.
+        kernels : module
+            The backend.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Outputs by node, and the input under `"input"`.
+        """
+        values = {INPUT: x}
+        for node in self.nodes:
+            try:
+                values[node.name] = node.layer.forward(kernels, *(values[name] for name in node.inputs))
+            except LrprefError as error:
+                raise type(error)(f"node '{node.name}': {error}") from None
+        return values
+
+    def forward(self, x: Any, *, backend: str = "numpy", dtype: str = "float64") -> Array:
+        """
+        Compute the output.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+            Preprocessed inputs.
+        backend : str
+            `numpy` or `loops`.
+        dtype : str
+            One of `lrpref.exact.DTYPES`.
+
+        Returns
+        -------
+        ndarray, shape (N, K)
+            The output of the last node.
+        """
+        arithmetic = exact.get(dtype)
+        x = arithmetic.array(self.check_input(x))
+        return self.astype(arithmetic).activations(x, get_backend(backend))[self.nodes[-1].name]
+
+    def relevance_at_top(self, scores: Array, target: Target) -> Array:
+        """
+        Say what is explained: relevance at the output.
+
+        Parameters
+        ----------
+        scores : ndarray, shape (N, K)
+            The output before a softmax.
+        target : int, sequence of int, "max", or array_like of float, shape (N, K)
+            A class (for all samples, or one for each), the highest score, or relevances.
+
+        Returns
+        -------
+        ndarray, shape (N, K)
+            The chosen class's score at its place and 0 elsewhere; or the relevances given.
+
+        Raises
+        ------
+        BadInput
+            If the target is out of range.
+        """
+        n, *shape = scores.shape
+        if isinstance(target, str):
+            if target != "max":
+                raise BadInput(f"unknown target {target!r}: a class index or 'max' is wanted")
+            target = exact.as_float(scores).reshape(n, -1).argmax(axis=1)
+        target = np.asarray(target)
+        if target.shape == scores.shape and (target.dtype.kind == "f" or target.dtype == object):
+            return exact.arithmetic_of(scores).array(target)
+        if target.dtype.kind not in "iu" or target.shape not in ((), (n,)):
+            raise BadInput(f"target is {target.dtype} {target.shape}: wanted is a class index, one for each of "
+                           f"the {n} samples, 'max', or relevances {scores.shape}")
+        count = int(np.prod(shape))
+        if ((target < 0) | (target >= count)).any():
+            raise BadInput(f"target {target.tolist()} is out of range: the network has {count} outputs, "
+                           f"0 to {count - 1}")
+        R = zeros_like(scores).reshape(n, -1)
+        rows = np.arange(n)
+        R[rows, target] = scores.reshape(n, -1)[rows, target]
+        return R.reshape(scores.shape)
+
+    def gradient(
+        self, x: Any, target: Target = "max", *, backend: str = "numpy", dtype: str = "float64"
+    ) -> Array:
+        """
+        Compute the gradient of the explained score with respect to the input, from the transposes.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+            Preprocessed inputs.
+        target : int, sequence of int, or "max"
+            The class whose score is meant, before a softmax.
+        backend : str
+            `numpy` or `loops`.
+        dtype : str
+            One of `lrpref.exact.DTYPES`.
+
+        Returns
+        -------
+        ndarray, like x
+            The gradient, in units of the score per unit of x.
+        """
+        arithmetic, kernels = exact.get(dtype), get_backend(backend)
+        network = self.astype(arithmetic)
+        values = network.activations(arithmetic.array(self.check_input(x)), kernels)
+        scores = values[self.top]
+        ones = zeros_like(scores) + 1
+        chosen = exact.as_float(scores).reshape(len(scores), -1).argmax(axis=1) if target == "max" else target
+        gradients = {self.top: self.relevance_at_top(ones, chosen)}
+        for node in reversed(network.nodes):
+            if node.name in gradients:
+                parts = node.layer.gradient(
+                    kernels, [values[name] for name in node.inputs], gradients[node.name]
+                )
+                for name, part in zip(node.inputs, parts, strict=True):
+                    gradients[name] = gradients[name] + part if name in gradients else part
+        return gradients.get(INPUT, zeros_like(values[INPUT]))
+
+    def preprocess(self, picture: Any) -> Array:
+        """
+        Turn a picture into an input.
+
+        Parameters
+        ----------
+        picture : path, PIL image, or ndarray of uint8, shape (H, W) or (H, W, 3)
+            The picture.
+
+        Returns
+        -------
+        ndarray of float64, shape (1, C, H, W)
+            The input.
+
+        Raises
+        ------
+        BadInput
+            If the picture cannot be read, or the network has no preprocessing.
+        """
+        if self.preprocessing is None:
+            raise BadInput(f"network '{self.name}' says nothing of preprocessing: give it ready-made inputs")
+        return self.preprocessing(picture)
+
+    def label(self, index: int) -> str:
+        """
+        Name an output.
+
+        Parameters
+        ----------
+        index : int
+            Which one.
+
+        Returns
+        -------
+        str
+            The class's name, or the index.
+        """
+        return self.classes[index] if self.classes else f"output {index}"
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the graph and the weights, in hexadecimal."""
+        graph, tensors = _to_graph(self)
+        state = hashlib.sha256(json.dumps(graph, sort_keys=True).encode())
+        for name in sorted(tensors):
+            array = np.ascontiguousarray(tensors[name])
+            state.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            state.update(memoryview(array).cast("B") if array.size else b"")
+        return state.hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """
+        Write the neutral format: safetensors, with the graph as JSON in its header.
+
+        Parameters
+        ----------
+        path : path-like
+            The file; it is replaced only when all is written.
+        """
+        from safetensors.numpy import save
+
+        graph, tensors = _to_graph(self)
+        contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+        with replacing(Path(path)) as temporary:
+            temporary.write_bytes(save(contiguous, {"lrpref": json.dumps(graph)}))
+
+
+def _check_finite(node: Node) -> None:
+    if not dataclasses.is_dataclass(node.layer):
+        return
+    for f in dataclasses.fields(node.layer):
+        array = getattr(node.layer, f.name)
+        if isinstance(array, np.ndarray) and array.dtype != object and not np.isfinite(array).all():
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            raise BadNetwork(f"node '{node.name}': {f.name} holds {array[where]} at {where}: "
+                             "finite numbers are wanted")
+
+
+def _to_graph(network: Network) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Split a network into plain data and tensors."""
+    nodes, tensors = [], {}
+    for node in network.nodes:
+        entry: dict[str, Any] = {"name": node.name, "layer": node.layer.kind, "inputs": list(node.inputs)}
+        for f in dataclasses.fields(node.layer):  # type: ignore[arg-type]
+            value = getattr(node.layer, f.name)
+            if isinstance(value, np.ndarray):
+                tensors[f"{node.name}.{f.name}"] = value
+                entry.setdefault("tensors", []).append(f.name)
+            elif value is not None and value != f.default:
+                entry[f.name] = value
+        nodes.append(entry)
+    graph = {
+        "format": FORMAT,
+        "name": network.name,
+        "input": list(network.input_shape),
+        "nodes": nodes,
+        "classes": list(network.classes),
+        "preprocessing": dataclasses.asdict(network.preprocessing) if network.preprocessing else None,
+        "provenance": dict(network.provenance),
+    }
+    return json.loads(json.dumps(graph)), tensors
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def make_layer(kind: str, parameters: Mapping[str, Any]) -> Layer:
+    """
+    Make a layer by its name.
+
+    Parameters
+    ----------
+    kind : str
+        A name in `lrpref.layers.LAYERS`.
+    parameters : mapping
+        Its fields; lists become tuples.
+
+    Returns
+    -------
+    Layer
+        The layer.
+
+    Raises
+    ------
+    BadNetwork
+        If there is no such layer, or a parameter does not belong to it.
+    """
+    if kind not in LAYERS:
+        raise BadNetwork(f"unknown layer {kind!r}: there are {', '.join(LAYERS)}")
+    known = [f.name for f in dataclasses.fields(LAYERS[kind])]  # type: ignore[arg-type]
+    unknown = [name for name in parameters if name not in known]
+    if unknown:
+        raise BadNetwork(f"{kind} has no {', '.join(unknown)}; it has {', '.join(known) or 'no parameters'}")
+    try:
+        return LAYERS[kind](**{name: _tuples(value) for name, value in parameters.items()})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BadNetwork(f"{kind}: {error}") from None
+
+
+def load(path: str | os.PathLike[str]) -> Network:
+    """
+    Read a network in the neutral format.
+
+    Parameters
+    ----------
+    path : path-like
+        A file written by `Network.save` or `lrpref convert`.
+
+    Returns
+    -------
+    Network
+        The network; its weights are the file's own.
+
+    Raises
+    ------
+    BadWeights
+        If the file is not one of ours, or is damaged. Nothing in it can run code.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise BadWeights(f"{path}: there is no such file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = (file.metadata() or {}).get("lrpref")
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if header else {}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
+        raise BadWeights(f"{path}: cannot be read as safetensors ({error})") from None
+    if not header:
+        raise BadWeights(f"{path}: holds tensors but no graph; load it with an architecture: "
+                         "lrpref convert FILE --architecture NAME, or weights_import.load")
+    try:
+        return _from_graph(json.loads(header), tensors)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadWeights(f"{path}: its graph is damaged ({type(error).__name__}: {error})") from None
+    except BadNetwork as error:
+        raise BadWeights(f"{path}: {error}") from None
+
+
+def _from_graph(graph: Mapping[str, Any], tensors: Mapping[str, Array]) -> Network:
+    if graph["format"] != FORMAT:
+        raise BadNetwork(f"its format is {graph['format']!r}; this version reads {FORMAT}")
+    nodes = []
+    for entry in graph["nodes"]:
+        parameters = {k: v for k, v in entry.items() if k not in ("name", "layer", "inputs", "tensors")}
+        parameters |= {f: tensors[f"{entry['name']}.{f}"] for f in entry.get("tensors", ())}
+        nodes.append(Node(entry["name"], make_layer(entry["layer"], parameters), tuple(entry["inputs"])))
+    preprocessing = graph["preprocessing"]
+    return Network(
+        tuple(nodes),
+        tuple(graph["input"]),
+        tuple(graph["classes"]),
+        Preprocessing(**_all_tuples(preprocessing)) if preprocessing else None,
+        graph["name"],
+        graph["provenance"],
+    )
+
+
+def _all_tuples(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _tuples(value) for name, value in parameters.items()}
+
+
+def chain(layers: Iterable[tuple[str, Layer]], input_shape: Sequence[int], **options: Any) -> Network:
+    """
+    Make a network of layers that follow one another.
+
+    Parameters
+    ----------
+    layers : iterable of (name, Layer)
+        From the input to the output.
+    input_shape : sequence of int
+        Shape of one sample.
+    **options
+        Further parameters of `Network`.
+
+    Returns
+    -------
+    Network
+        The network.
+    """
+    nodes, before = [], INPUT
+    for name, layer in layers:
+        nodes.append(Node(name, layer, (before,)))
+        before = name
+    return Network(tuple(nodes), tuple(input_shape), **options)

@@ -1,0 +1,182 @@
+"""From a picture to a network's input, as data that travels with the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrpref.errors import BadInput, BadNetwork
+from lrpref.kernels.operations import Array
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+CHANNELS = {1: ("L",), 3: ("RGB", "BGR")}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """
+    Resize, crop, scale, and normalise: x = (pixel / divisor - mean) / std.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Height and width (H, W) of the input.
+    mean, std : tuple of float
+        One per channel, in units of pixel / divisor.
+    resize : int, optional
+        Length of the shorter side before the centre crop; not given: the picture is resized to
+        `size`, whatever its proportions.
+    interpolation : {"nearest", "bilinear", "bicubic", "lanczos"}
+        How pictures are resized.
+    channels : {"L", "RGB", "BGR"}
+        Order of the channels.
+    divisor : float
+        255 for pixels from 0 to 1, 1 for pixels from 0 to 255.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    resize: int | None = None
+    interpolation: str = "bilinear"
+    channels: str = "RGB"
+    divisor: float = field(default=255.0)
+
+    def __post_init__(self) -> None:
+        n = 1 if self.channels == "L" else 3
+        if self.channels not in ("L", "RGB", "BGR") or self.interpolation not in INTERPOLATIONS:
+            raise BadNetwork(
+                f"preprocessing: channels {self.channels!r}, interpolation {self.interpolation!r}; wants "
+                f"L, RGB or BGR, and one of {', '.join(INTERPOLATIONS)}"
+            )
+        if len(self.mean) != n or len(self.std) != n or min(self.std) <= 0 or self.divisor <= 0:
+            raise BadNetwork(f"preprocessing: wants {n} means, {n} stds > 0 and a divisor > 0")
+        if self.resize is not None and self.resize < max(self.size):
+            raise BadNetwork(f"preprocessing: resize {self.resize} is smaller than the crop {self.size}")
+
+    def __call__(self, picture: Any) -> Array:
+        """
+        Turn a picture into the network's input.
+
+        Parameters
+        ----------
+        picture : path, PIL image, or ndarray of uint8, shape (H, W) or (H, W, 3)
+            The picture.
+
+        Returns
+        -------
+        ndarray of float64, shape (1, C, H, W)
+            The input.
+
+        Raises
+        ------
+        BadInput
+            If the picture cannot be read.
+        """
+        return self.normalise(self.pixels(picture))
+
+    def pixels(self, picture: Any) -> Array:
+        """
+        Read, resize and crop a picture.
+
+        Parameters
+        ----------
+        picture : path, PIL image, or ndarray of uint8, shape (H, W) or (H, W, 3)
+            The picture.
+
+        Returns
+        -------
+        ndarray of uint8, shape (H, W, 3) or (H, W, 1)
+            Pixels, red first.
+
+        Raises
+        ------
+        BadInput
+            If the picture cannot be read.
+        """
+        from PIL import Image
+
+        image = _open(picture).convert("L" if self.channels == "L" else "RGB")
+        method = Image.Resampling[self.interpolation.upper()]
+        height, width = self.size
+        if self.resize is None:
+            image = image.resize((width, height), method) if image.size != (width, height) else image
+        else:
+            shorter = min(image.size)
+            scaled = (round(image.width * self.resize / shorter), round(image.height * self.resize / shorter))
+            image = image.resize(scaled, method)
+            left, top = (image.width - width) // 2, (image.height - height) // 2
+            image = image.crop((left, top, left + width, top + height))
+        return np.asarray(image).reshape(height, width, -1)
+
+    def normalise(self, pixels: Array) -> Array:
+        """
+        Scale and normalise pixels.
+
+        Parameters
+        ----------
+        pixels : ndarray, shape (H, W, C) or (N, H, W, C)
+            Pixels from 0 to 255, red first.
+
+        Returns
+        -------
+        ndarray of float64, shape (N, C, H, W)
+            The input.
+        """
+        x = pixels.reshape(-1, *pixels.shape[-3:]).astype(np.float64) / self.divisor
+        if self.channels == "BGR":
+            x = x[..., ::-1]
+        return np.ascontiguousarray(((x - self.mean) / self.std).transpose(0, 3, 1, 2))
+
+    def box(self) -> tuple[Array, Array]:
+        """
+        Give the bounds l and h of the z^B rule: black and white, normalised.
+
+        Returns
+        -------
+        low, high : ndarray of float64, shape (C,)
+            The bounds.
+        """
+        mean, std = np.array(self.mean), np.array(self.std)
+        return (0.0 - mean) / std, (255.0 / self.divisor - mean) / std
+
+    def restore(self, x: Array) -> Array:
+        """
+        Turn an input back into pixels, to show it.
+
+        Parameters
+        ----------
+        x : ndarray, shape (C, H, W)
+            One input.
+
+        Returns
+        -------
+        ndarray of float64, shape (H, W, C)
+            Pixels from 0 to 1, red first.
+        """
+        pixels = x.transpose(1, 2, 0) * np.array(self.std) + np.array(self.mean)
+        if self.channels == "BGR":
+            pixels = pixels[..., ::-1]
+        return np.clip(pixels * self.divisor / 255.0, 0.0, 1.0)
+
+
+def _open(picture: Any) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(picture, Image.Image):
+        return picture
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)):
+            raise BadInput(f"a picture of {picture.dtype} {picture.shape}: wanted is uint8 (H, W) or (H, W, 3)")
+        return Image.fromarray(picture)
+    try:
+        image = Image.open(Path(picture))
+        image.load()
+    except FileNotFoundError:
+        raise BadInput(f"{picture}: there is no such picture") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadInput(f"{picture}: not a picture that can be read ({type(error).__name__})") from None
+    return image
