@@ -5,7 +5,8 @@ booked to a named account. Start reading at `engine.py`, `rules.py`, `kernels/re
 """
 
 from lrpref.engine import relprop
+from lrpref.explanation import Explanation, explain
 from lrpref.network import Network, Node, load
 
-__all__ = ["Network", "Node", "load", "relprop"]
+__all__ = ["Explanation", "Network", "Node", "explain", "load", "relprop"]
 __version__ = "0.1.0"

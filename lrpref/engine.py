@@ -11,7 +11,7 @@ This is Eq. (10.2) of Montavon et al. 2019 with a list of terms in the place of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
@@ -200,6 +200,7 @@ def propagate(
     *,
     top: str,
     kernels: ModuleType,
+    watch: Callable[[str], None] | None = None,
 ) -> tuple[dict[str, Array], Ledger]:
     """
     Propagate relevance from a node to the network's input.
@@ -220,6 +221,8 @@ def propagate(
         The node to start from.
     kernels : module
         The backend.
+    watch : callable, optional
+        Called with each node's name when it is done.
 
     Returns
     -------
@@ -245,6 +248,8 @@ def propagate(
         except LrprefError as error:
             raise type(error)(f"node '{node.name}': {error}") from None
         rows.append(done.ledger)
+        if watch is not None:
+            watch(node.name)
         for name, part in zip(node.inputs, done.parts, strict=True):
             relevance[name] = relevance[name] + part if name in relevance else part
     relevance.setdefault(INPUT, zeros_like(activations[INPUT]))

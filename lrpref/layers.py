@@ -14,7 +14,7 @@ Weights are laid out as in PyTorch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -227,6 +227,38 @@ class Layer:
         """
         return [R]
 
+    def followed_by(self, norm: BatchNorm) -> Layer | None:
+        """
+        Merge a batch norm that follows.
+
+        Parameters
+        ----------
+        norm : BatchNorm
+            The batch norm.
+
+        Returns
+        -------
+        Layer or None
+            The layer that computes both; None where there is none.
+        """
+        return None
+
+    def preceded_by(self, norm: BatchNorm) -> Layer | None:
+        """
+        Merge a batch norm that stands before.
+
+        Parameters
+        ----------
+        norm : BatchNorm
+            The batch norm.
+
+        Returns
+        -------
+        Layer or None
+            The layer that computes both; None where there is none.
+        """
+        return None
+
     def adapt(self, rule: Rule) -> Rule:
         """
         Say which rule a composite gives this layer when its region's rule is `rule`.
@@ -308,11 +340,6 @@ def _column(values: Array, ndim: int) -> Array:
     return values.reshape(-1, *[1] * (ndim - 2))
 
 
-def _check_bias(layer: Dense | Conv2d) -> None:
-    if layer.bias is not None and layer.bias.shape != layer.weight.shape[:1]:
-        raise BadNetwork(f"{layer.kind}: bias is {layer.bias.shape}, wants {layer.weight.shape[:1]}")
-
-
 def _positions(window: Window, size: Sequence[int]) -> tuple[int, int]:
     ho, wo = window.positions((size[0], size[1]))
     if ho < 1 or wo < 1:
@@ -324,7 +351,33 @@ def _positions(window: Window, size: Sequence[int]) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, eq=False)
-class Dense(LinearLayer):
+class Weighted(LinearLayer):
+    """
+    Base of the layers with learned weights.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (K, ...)
+        Weights.
+    bias : ndarray, shape (K,), optional
+        Biases, the chapter's w_0k.
+    """
+
+    weight: Array
+    bias: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.bias is not None and self.bias.shape != self.weight.shape[:1]:
+            raise BadNetwork(f"{self.kind}: bias is {self.bias.shape}, wants {self.weight.shape[:1]}")
+
+    def followed_by(self, norm: BatchNorm) -> Layer | None:
+        scale = norm.scale.reshape(-1, *[1] * (self.weight.ndim - 1))
+        bias = norm.shift if self.bias is None else self.bias * norm.scale + norm.shift
+        return replace(self, weight=self.weight * scale, bias=bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Dense(Weighted):
     """
     Fully connected layer: z_k = sum_j a_j w_kj + b_k (Montavon et al. 2019, Eq. (10.1) before its max).
 
@@ -336,13 +389,10 @@ class Dense(LinearLayer):
         Biases, the chapter's w_0k.
     """
 
-    weight: Array
-    bias: Array | None = None
-
     def __post_init__(self) -> None:
         if self.weight.ndim != 2:
             raise BadNetwork(f"Dense: weight is {self.weight.shape}, wants (K, J)")
-        _check_bias(self)
+        super().__post_init__()
 
     def output_shape(self, *shapes: Shape) -> Shape:
         if shapes[0] != self.weight.shape[1:]:
@@ -352,9 +402,15 @@ class Dense(LinearLayer):
     def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
         return Operation("dense"), self.weight, self.bias
 
+    def preceded_by(self, norm: BatchNorm) -> Layer | None:
+        shift = self.weight @ norm.shift
+        return replace(
+            self, weight=self.weight * norm.scale, bias=shift if self.bias is None else self.bias + shift
+        )
+
 
 @dataclass(frozen=True, eq=False)
-class Conv2d(LinearLayer):
+class Conv2d(Weighted):
     """
     Two-dimensional convolution (cross-correlation, as everywhere in deep learning).
 
@@ -374,8 +430,6 @@ class Conv2d(LinearLayer):
         Into how many groups K and C are split; C of them is a depthwise convolution.
     """
 
-    weight: Array
-    bias: Array | None = None
     stride: Pair = 1
     padding: Padding = 0
     dilation: Pair = 1
@@ -386,7 +440,7 @@ class Conv2d(LinearLayer):
             raise BadNetwork(f"Conv2d: weight is {self.weight.shape}, wants (K, C/groups, kh, kw)")
         if self.groups < 1 or len(self.weight) % self.groups:
             raise BadNetwork(f"Conv2d: {len(self.weight)} outputs do not split into {self.groups} groups")
-        _check_bias(self)
+        super().__post_init__()
         self.window()
 
     def window(self) -> Window:
@@ -411,6 +465,19 @@ class Conv2d(LinearLayer):
     def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
         operation = Operation("conv2d", (a.shape[2], a.shape[3]), self.window(), self.groups)
         return operation, self.weight, None if self.bias is None else _column(self.bias, a.ndim)
+
+    def preceded_by(self, norm: BatchNorm) -> Layer | None:
+        if any(_sides(self.padding)) and (norm.shift != 0).any():
+            return None  # the padding's zeros are not shifted
+        k, c, g = len(self.weight), self.weight.shape[1], self.groups
+        scale, shift = (
+            np.repeat(values.reshape(g, 1, c), k // g, axis=1).reshape(k, c, 1, 1)
+            for values in (norm.scale, norm.shift)
+        )
+        offset = (self.weight * shift).reshape(k, -1).sum(axis=1)
+        return replace(
+            self, weight=self.weight * scale, bias=offset if self.bias is None else self.bias + offset
+        )
 
 
 @dataclass(frozen=True, eq=False)

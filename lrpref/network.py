@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lrpref import exact
+from lrpref import exact, heads
 from lrpref.errors import BadInput, BadNetwork, BadWeights, LrprefError
 from lrpref.files import replacing
 from lrpref.kernels import backend as get_backend
@@ -28,8 +28,6 @@ INPUT = "input"
 """The name under which nodes refer to the network's input."""
 
 FORMAT = 1
-Target = Any
-"""A class index, one index per sample, "max", or relevances of the output, shape (N, K)."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,8 @@ class Network:
         Where it comes from: plain JSON data.
     merged : mapping of str to str
         Nodes that folding merged into others (`lrpref.fold`).
+    source : str
+        The file it was read from, or a name that the command line knows; no part of its digest.
 
     Raises
     ------
@@ -87,6 +87,7 @@ class Network:
     name: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     merged: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", tuple(self.nodes))
@@ -121,11 +122,25 @@ class Network:
             _check_finite(node)
         return shapes
 
-    @cached_property
+    @property
     def top(self) -> str:
-        """The node whose output is explained: the last, or the one before a final softmax."""
+        """The node whose output is the network's."""
+        return self.nodes[-1].name
+
+    def before_softmax(self) -> Network:
+        """
+        Drop a final softmax, and whatever does not lead to what it reads.
+
+        Returns
+        -------
+        Network
+            The network whose output is the scores z_c of Section 10.3.1.
+        """
         last = self.nodes[-1]
-        return last.inputs[0] if isinstance(last.layer, Softmax) else last.name
+        if not isinstance(last.layer, Softmax):
+            return self
+        nodes = self.nodes[: [n.name for n in self.nodes].index(last.inputs[0]) + 1]
+        return dataclasses.replace(self, nodes=nodes)
 
     def node(self, name: str) -> Node:
         """
@@ -259,51 +274,10 @@ class Network:
         """
         arithmetic = exact.get(dtype)
         x = arithmetic.array(self.check_input(x))
-        return self.astype(arithmetic).activations(x, get_backend(backend))[self.nodes[-1].name]
-
-    def relevance_at_top(self, scores: Array, target: Target) -> Array:
-        """
-        Say what is explained: relevance at the output.
-
-        Parameters
-        ----------
-        scores : ndarray, shape (N, K)
-            The output before a softmax.
-        target : int, sequence of int, "max", or array_like of float, shape (N, K)
-            A class (for all samples, or one for each), the highest score, or relevances.
-
-        Returns
-        -------
-        ndarray, shape (N, K)
-            The chosen class's score at its place and 0 elsewhere; or the relevances given.
-
-        Raises
-        ------
-        BadInput
-            If the target is out of range.
-        """
-        n, *shape = scores.shape
-        if isinstance(target, str):
-            if target != "max":
-                raise BadInput(f"unknown target {target!r}: a class index or 'max' is wanted")
-            target = exact.as_float(scores).reshape(n, -1).argmax(axis=1)
-        target = np.asarray(target)
-        if target.shape == scores.shape and (target.dtype.kind == "f" or target.dtype == object):
-            return exact.arithmetic_of(scores).array(target)
-        if target.dtype.kind not in "iu" or target.shape not in ((), (n,)):
-            raise BadInput(f"target is {target.dtype} {target.shape}: wanted is a class index, one for each of "
-                           f"the {n} samples, 'max', or relevances {scores.shape}")
-        count = int(np.prod(shape))
-        if ((target < 0) | (target >= count)).any():
-            raise BadInput(f"target {target.tolist()} is out of range: the network has {count} outputs, "
-                           f"0 to {count - 1}")
-        R = zeros_like(scores).reshape(n, -1)
-        rows = np.arange(n)
-        R[rows, target] = scores.reshape(n, -1)[rows, target]
-        return R.reshape(scores.shape)
+        return self.astype(arithmetic).activations(x, get_backend(backend))[self.top]
 
     def gradient(
-        self, x: Any, target: Target = "max", *, backend: str = "numpy", dtype: str = "float64"
+        self, x: Any, target: heads.Target = "max", *, backend: str = "numpy", dtype: str = "float64"
     ) -> Array:
         """
         Compute the gradient of the explained score with respect to the input, from the transposes.
@@ -325,12 +299,10 @@ class Network:
             The gradient, in units of the score per unit of x.
         """
         arithmetic, kernels = exact.get(dtype), get_backend(backend)
-        network = self.astype(arithmetic)
+        network = self.before_softmax().astype(arithmetic)
         values = network.activations(arithmetic.array(self.check_input(x)), kernels)
-        scores = values[self.top]
-        ones = zeros_like(scores) + 1
-        chosen = exact.as_float(scores).reshape(len(scores), -1).argmax(axis=1) if target == "max" else target
-        gradients = {self.top: self.relevance_at_top(ones, chosen)}
+        scores = values[network.top]
+        gradients = {network.top: heads.one_hot(scores, heads.classes(scores, target))}
         for node in reversed(network.nodes):
             if node.name in gradients:
                 parts = node.layer.gradient(
@@ -381,8 +353,9 @@ class Network:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the graph and the weights, in hexadecimal."""
+        """SHA-256 of the graph and the weights, in hexadecimal; names and provenance are no part of it."""
         graph, tensors = _to_graph(self)
+        graph = {key: value for key, value in graph.items() if key not in ("name", "provenance")}
         state = hashlib.sha256(json.dumps(graph, sort_keys=True).encode())
         for name in sorted(tensors):
             array = np.ascontiguousarray(tensors[name])
@@ -514,7 +487,7 @@ def load(path: str | os.PathLike[str]) -> Network:
         raise BadWeights(f"{path}: holds tensors but no graph; load it with an architecture: "
                          "lrpref convert FILE --architecture NAME, or weights_import.load")
     try:
-        return _from_graph(json.loads(header), tensors)
+        return dataclasses.replace(_from_graph(json.loads(header), tensors), source=str(path))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadWeights(f"{path}: its graph is damaged ({type(error).__name__}: {error})") from None
     except BadNetwork as error:
