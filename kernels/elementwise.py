@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy import special
 
 from lrpref.errors import BadBackend
 from lrpref.kernels.operations import Array
-from lrpref.kernels.signs import greater, ones_like, positive, zeros_like
+from lrpref.kernels.signs import each, greater, ones_like, positive, zeros_like
 
 Function = Callable[..., Array]
 
@@ -26,9 +27,7 @@ def _transcendental(x: Array, of_floats: Function, of_balls: str) -> Array:
         return np.asarray(of_floats(x), dtype=x.dtype)
     if x.size and not hasattr(x.flat[0], of_balls):
         raise BadBackend(f"'{of_balls}' leaves the rational numbers: use dtype='ball' instead of 'exact'")
-    values = np.empty(x.shape, dtype=object)
-    values.flat = [getattr(value, of_balls)() for value in x.flat]
-    return values
+    return each(methodcaller(of_balls), x)
 
 
 def _exp(x: Array) -> Array:

@@ -258,9 +258,6 @@ def redistribute(
     to_inputs : ndarray, shape (N,)
         Its sum per sample.
     """
-    R = None
-    for p, w in terms:
-        c = transpose(op, s, w)  # step 3
-        R = p * c if R is None else R + p * c  # step 4
-    R = np.asarray(R) if isinstance(coefficient, int) and coefficient == 1 else R * coefficient
+    parts = [p * transpose(op, s, w) for p, w in terms]  # steps 3 and 4: p c, for each term
+    R = coefficient * sum(parts[1:], parts[0])
     return R, per_sample(R)

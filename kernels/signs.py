@@ -6,6 +6,7 @@ Such a case is an error here, never a silent False.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,27 @@ def negative(x: Array) -> Array:
         Like x.
     """
     return np.where(greater(x, 0), zeros_like(x), x) if x.dtype == object else np.minimum(x, 0)
+
+
+def each(function: Callable[[Any], Any], x: Array) -> Array:
+    """
+    Apply a function to every number of an `object` array.
+
+    Parameters
+    ----------
+    function : callable
+        Takes and gives one number.
+    x : ndarray
+        Any shape.
+
+    Returns
+    -------
+    ndarray of object
+        Like x.
+    """
+    made = np.empty(x.size, dtype=object)
+    made[:] = [function(value) for value in x.ravel().tolist()]
+    return made.reshape(x.shape)
 
 
 def zeros(shape: tuple[int, ...], like: Array) -> Array:

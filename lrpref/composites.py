@@ -398,8 +398,9 @@ def get(name: str | os.PathLike[str] | Composite, **parameters: Any) -> Composit
     if str(name).endswith(".toml"):
         return _read(Path(name))
     if name not in COMPOSITES:
-        raise BadRule(f"unknown composite {str(name)!r}: there are {', '.join(COMPOSITES)}, "
-                      "or a TOML file of your own")
+        raise BadRule(
+            f"unknown composite {str(name)!r}: there are {', '.join(COMPOSITES)}, or a TOML file of your own"
+        )
     try:
         return COMPOSITES[str(name)](**parameters)
     except TypeError as error:
@@ -422,18 +423,21 @@ def _read(path: Path) -> Composite:
     tables = {"nodes", "first", "kinds", "regions"}
     unknown = sorted(data.keys() - tables - {"base", "name"})
     if unknown:
-        raise BadRule(f"{path}: unknown key {unknown[0]!r}; there are base, name, {', '.join(sorted(tables))}")
-    allowed = {"first": set(KINDS.values()), "kinds": set(KINDS.values()),
-               "regions": {"lower", "middle", "upper"}}
+        raise BadRule(f"{path}: unknown key {unknown[0]!r}; it has base, name, {', '.join(sorted(tables))}")
+    allowed = {
+        "first": set(KINDS.values()),
+        "kinds": set(KINDS.values()),
+        "regions": {"lower", "middle", "upper"},
+    }
     base = get(data["base"]) if "base" in data else Composite("", {}, {}, {}, {})
     changes: dict[str, Any] = {"name": str(data.get("name", path.stem))}
     for table in tables & data.keys():
         entries = data[table]
         if not isinstance(entries, dict) or not all(isinstance(rule, str) for rule in entries.values()):
-            raise BadRule(f"{path}: [{table}] wants lines such as \"features.*\" = \"gamma(0.25)\"")
+            raise BadRule(f'{path}: [{table}] wants lines such as "features.*" = "gamma(0.25)"')
         wrong = sorted(entries.keys() - allowed.get(table, entries.keys()))
         if wrong:
-            raise BadRule(f"{path}: [{table}] has no {wrong[0]!r}; there are {', '.join(sorted(allowed[table]))}")
+            known = ", ".join(sorted(allowed[table]))
+            raise BadRule(f"{path}: [{table}] has no {wrong[0]!r}; there are {known}")
         changes[table] = {**entries, **{k: v for k, v in getattr(base, table).items() if k not in entries}}
     return replace(base, **changes)
-

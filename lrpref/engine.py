@@ -144,6 +144,8 @@ def _four_steps(kernels: ModuleType, linear: Linear, rule: Rule, R: Array, row: 
             share = replace(share, b=None, z=None if share.b is not None else share.z)
         arriving = R if share.gate is None else np.where(share.gate, R, zeros_like(R))
         eps, known = _stabilizer(kernels, linear, share, rule.stabilizer)
+        if rule.stabilizer.kind == "relative":
+            row.eps.append(eps)
         signed = rule.stabilizer.kind != "unsigned"
         s, sums = kernels.quotient(op, share.terms, share.b, arriving, eps, signed, known)  # steps 1, 2
         part, to_inputs = kernels.redistribute(op, share.terms, s, share.coefficient)  # steps 3, 4
@@ -243,8 +245,16 @@ def propagate(
             continue
         inputs = [activations[name] for name in node.inputs]
         try:
-            done = step(kernels, node.name, node.layer, rules[node.name], inputs,
-                        activations[node.name], relevance[node.name])
+            done = step(
+                kernels,
+                node.name,
+                node.layer,
+                rules[node.name],
+                inputs,
+                activations[node.name],
+                relevance[node.name],
+            )
+            done.ledger.check_finite()
         except LrprefError as error:
             raise type(error)(f"node '{node.name}': {error}") from None
         rows.append(done.ledger)

@@ -29,6 +29,7 @@ import numpy as np
 
 from lrpref.errors import BadBackend
 from lrpref.kernels.operations import Array
+from lrpref.kernels.signs import each
 
 DTYPES = ("float32", "float64", "longdouble", "exact", "ball")
 
@@ -79,9 +80,7 @@ class Arithmetic:
         x = np.asarray(x)
         if not self.objects:
             return x.astype(self.dtype, copy=False)
-        made = np.empty(x.shape, dtype=object)
-        made.flat = [self.number(value) for value in x.ravel().tolist()]
-        return made
+        return each(self.number, x)
 
     def root(self, x: Array) -> Array:
         """
@@ -99,9 +98,7 @@ class Arithmetic:
         """
         if not self.objects:
             return np.asarray(np.sqrt(x))
-        made = np.empty(x.shape, dtype=object)
-        made.flat = [self.sqrt(value) for value in x.flat]
-        return made
+        return each(self.sqrt, x)
 
     def cast(self, thing: T) -> T:
         """
@@ -249,8 +246,10 @@ def radius(x: Array) -> Array:
         A bound: the true value lies within `as_float(x)` plus or minus this.
     """
     # one part in 2**29 is what arb itself rounds a radius up by; the two roundings to float64 are far less
-    bounds = [float(abs(v - float(v)).upper()) * (1 + 2.0**-28) if not v.is_exact() or v != float(v) else 0.0
-              for v in x.flat]
+    bounds = [
+        float(abs(v - float(v)).upper()) * (1 + 2.0**-28) if not v.is_exact() or v != float(v) else 0.0
+        for v in x.flat
+    ]
     return np.array(bounds).reshape(x.shape)
 
 

@@ -181,11 +181,14 @@ def explain(
     else:
         name = "rules given node by node"
         _check_rules(canonical, rules)
-    with exact.precision(dtype, _forward_bits(network)):
+    # what overflows is caught where it does harm, with the node's name
+    with np.errstate(over="ignore", invalid="ignore"), exact.precision(dtype, _forward_bits(network)):
         activations = canonical.activations(arithmetic.array(x), kernels)
     scores = activations[canonical.top]
+    if not arithmetic.objects and not np.isfinite(scores).all():
+        raise BadInput(f"the network's output is not finite in dtype '{dtype}': are the inputs preprocessed?")
     R, classes = heads.start(scores, target)
-    with exact.precision(dtype, 64 + 10 * len(canonical.nodes)):
+    with np.errstate(over="ignore", invalid="ignore"), exact.precision(dtype, 64 + 10 * len(canonical.nodes)):
         relevances, ledger = propagate(
             canonical, rules, activations, R, top=canonical.top, kernels=kernels, watch=watch
         )

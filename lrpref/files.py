@@ -38,9 +38,15 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=".lrpref-", dir=path.parent))
         made = temporary / "new"
         yield made
+        old = temporary / "old"
         if path.is_dir():
-            os.rename(path, temporary / "old")
-        os.replace(made, path)
+            os.rename(path, old)
+        try:
+            os.replace(made, path)
+        except OSError:
+            if old.exists():
+                os.rename(old, path)
+            raise
     except OSError as error:
         raise BadRecord(f"{path}: cannot be written ({error.strerror or error})") from None
     finally:

@@ -47,8 +47,10 @@ def _sides(value: Padding) -> tuple[int, int, int, int]:
     if len(sides) == 2:
         sides = (sides[0], sides[0], sides[1], sides[1])
     if len(sides) != 4 or any(not isinstance(v, int) or v < 0 for v in sides):
-        raise BadNetwork(f"padding is {value!r}: one, two (down, right) or four whole numbers "
-                         "(top, bottom, left, right) >= 0 are wanted")
+        raise BadNetwork(
+            f"padding is {value!r}: one, two (down, right) or four whole numbers "
+            "(top, bottom, left, right) >= 0 are wanted"
+        )
     return sides[0], sides[1], sides[2], sides[3]
 
 
@@ -207,8 +209,10 @@ class Layer:
             If the shapes of input and output differ.
         """
         if len(inputs) != 1 or inputs[0].shape != R.shape:
-            raise BadRule(f"rule 'pass' needs one input of the output's shape; {self.kind} has "
-                          f"{[x.shape[1:] for x in inputs]} -> {R.shape[1:]}")
+            raise BadRule(
+                f"rule 'pass' needs one input of the output's shape; {self.kind} has "
+                f"{[x.shape[1:] for x in inputs]} -> {R.shape[1:]}"
+            )
         return [R], None
 
     def parts(self, R: Array) -> list[Array]:
@@ -597,7 +601,7 @@ class Pool2d(LinearLayer):
     def __post_init__(self) -> None:
         kernel, (top, bottom, left, right) = _pair(self.kernel, "kernel", 1), _sides(self.padding)
         if 2 * max(top, bottom) > kernel[0] or 2 * max(left, right) > kernel[1]:
-            raise BadNetwork(f"{self.kind}: padding {self.padding} is more than half the kernel {self.kernel}")
+            raise BadNetwork(f"{self.kind}: padding {self.padding} exceeds half the kernel {self.kernel}")
         self.window((kernel[0], kernel[1]))
 
     def window(self, size: Sequence[int]) -> Window:

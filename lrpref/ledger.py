@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from lrpref.errors import BadRule
 from lrpref.kernels.operations import Array
 
 ACCOUNTS = ("bias", "stabilizer", "dropped", "padding", "pooling", "state")
@@ -36,6 +37,8 @@ class Row:
         Sum of the relevance handed to the node's inputs.
     bias, stabilizer, dropped, padding, pooling, state : ndarray, shape (N,)
         What the accounts took.
+    eps : list of ndarray, shape (N,)
+        What a relative stabilizer came to, in the unit of z, one per share.
     """
 
     node: str
@@ -49,6 +52,7 @@ class Row:
     padding: Array = field(default_factory=lambda: np.zeros(0))
     pooling: Array = field(default_factory=lambda: np.zeros(0))
     state: Array = field(default_factory=lambda: np.zeros(0))
+    eps: list[Array] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("to_inputs", *ACCOUNTS):
@@ -67,6 +71,18 @@ class Row:
             Relevance.
         """
         setattr(self, account, getattr(self, account) + amount)
+
+    def check_finite(self) -> None:
+        """
+        Make sure that the relevance handed on is finite.
+
+        Raises
+        ------
+        BadRule
+            If a quotient overflowed.
+        """
+        if self.to_inputs.dtype != object and not np.isfinite(self.to_inputs).all():
+            raise BadRule(f"relevance overflows under rule '{self.rule}': use a stabilizer or float64")
 
     @property
     def residual(self) -> Array:

