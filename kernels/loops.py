@@ -61,11 +61,11 @@ def loop(function: Callable[..., None]) -> Loop:
     Loop
         Both forms.
     """
-    options = {"parallel": True, "error_model": "numpy"}
     try:
-        return Loop(function, numba.njit(cache=True, **options)(function))
+        compiled = numba.njit(parallel=True, error_model="numpy", cache=True)(function)
     except RuntimeError:  # Numba finds no folder that it may write its cache to
-        return Loop(function, numba.njit(**options)(function))
+        compiled = numba.njit(parallel=True, error_model="numpy")(function)
+    return Loop(function, compiled)
 
 
 # The linear maps and their transposes, side by side: the same loops, with input and output exchanged.
@@ -97,11 +97,11 @@ def _conv2d(a: Array, w: Array, geometry: Geometry, groups: int, z: Array) -> No
     for n in range(a.shape[0]):
         for k in prange(z.shape[1]):
             first = k // outputs * inputs  # channel of the group
-            for y in range(z.shape[2]):
-                for x in range(z.shape[3]):
-                    for c in range(inputs):
-                        for i in range(w.shape[2]):
-                            for j in range(w.shape[3]):
+            for c in range(inputs):
+                for i in range(w.shape[2]):
+                    for j in range(w.shape[3]):
+                        for y in range(z.shape[2]):
+                            for x in range(z.shape[3]):
                                 v, u = sy * y + dy * i - top, sx * x + dx * j - left
                                 if 0 <= v < a.shape[2] and 0 <= u < a.shape[3]:
                                     z[n, k, y, x] += a[n, first + c, v, u] * w[k, c, i, j]
@@ -114,15 +114,15 @@ def _conv2d_transpose(s: Array, w: Array, geometry: Geometry, groups: int, c: Ar
     outputs, inputs = w.shape[0] // groups, w.shape[1]  # of one group
     for n in range(s.shape[0]):
         for j in prange(c.shape[1]):
-            first = j // inputs * outputs  # output of the group
-            for k in range(first, first + outputs):
-                for y in range(s.shape[2]):
-                    for x in range(s.shape[3]):
-                        for i in range(w.shape[2]):
-                            for h in range(w.shape[3]):
+            group, channel = j // inputs, j % inputs
+            for k in range(group * outputs, (group + 1) * outputs):
+                for i in range(w.shape[2]):
+                    for h in range(w.shape[3]):
+                        for y in range(s.shape[2]):
+                            for x in range(s.shape[3]):
                                 v, u = sy * y + dy * i - top, sx * x + dx * h - left
                                 if 0 <= v < c.shape[2] and 0 <= u < c.shape[3]:
-                                    c[n, j, v, u] += s[n, k, y, x] * w[k, j % inputs, i, h]
+                                    c[n, j, v, u] += s[n, k, y, x] * w[k, channel, i, h]
 
 
 @loop
@@ -131,10 +131,10 @@ def _sum_pool2d(a: Array, w: Array, kernel: tuple[int, int], geometry: Geometry,
     sy, sx, dy, dx, top, left = geometry
     for n in range(a.shape[0]):
         for c in prange(a.shape[1]):
-            for y in range(z.shape[2]):
-                for x in range(z.shape[3]):
-                    for i in range(kernel[0]):
-                        for j in range(kernel[1]):
+            for i in range(kernel[0]):
+                for j in range(kernel[1]):
+                    for y in range(z.shape[2]):
+                        for x in range(z.shape[3]):
                             v, u = sy * y + dy * i - top, sx * x + dx * j - left
                             if 0 <= v < a.shape[2] and 0 <= u < a.shape[3]:
                                 z[n, c, y, x] += a[n, c, v, u] * w[y, x]
@@ -146,10 +146,10 @@ def _sum_pool2d_transpose(s: Array, w: Array, kernel: tuple[int, int], geometry:
     sy, sx, dy, dx, top, left = geometry
     for n in range(s.shape[0]):
         for k in prange(s.shape[1]):
-            for y in range(s.shape[2]):
-                for x in range(s.shape[3]):
-                    for i in range(kernel[0]):
-                        for j in range(kernel[1]):
+            for i in range(kernel[0]):
+                for j in range(kernel[1]):
+                    for y in range(s.shape[2]):
+                        for x in range(s.shape[3]):
                             v, u = sy * y + dy * i - top, sx * x + dx * j - left
                             if 0 <= v < c.shape[2] and 0 <= u < c.shape[3]:
                                 c[n, k, v, u] += s[n, k, y, x] * w[y, x]
@@ -185,10 +185,10 @@ def _select2d(a: Array, w: Array, kernel: tuple[int, int], geometry: Geometry, z
     sy, sx, dy, dx, top, left = geometry
     for n in range(a.shape[0]):
         for c in prange(a.shape[1]):
-            for y in range(z.shape[2]):
-                for x in range(z.shape[3]):
-                    for i in range(kernel[0]):
-                        for j in range(kernel[1]):
+            for i in range(kernel[0]):
+                for j in range(kernel[1]):
+                    for y in range(z.shape[2]):
+                        for x in range(z.shape[3]):
                             v, u = sy * y + dy * i - top, sx * x + dx * j - left
                             if 0 <= v < a.shape[2] and 0 <= u < a.shape[3]:
                                 z[n, c, y, x] += a[n, c, v, u] * w[i * kernel[1] + j, n, c, y, x]
@@ -200,10 +200,10 @@ def _select2d_transpose(s: Array, w: Array, kernel: tuple[int, int], geometry: G
     sy, sx, dy, dx, top, left = geometry
     for n in range(s.shape[0]):
         for k in prange(s.shape[1]):
-            for y in range(s.shape[2]):
-                for x in range(s.shape[3]):
-                    for i in range(kernel[0]):
-                        for j in range(kernel[1]):
+            for i in range(kernel[0]):
+                for j in range(kernel[1]):
+                    for y in range(s.shape[2]):
+                        for x in range(s.shape[3]):
                             v, u = sy * y + dy * i - top, sx * x + dx * j - left
                             if 0 <= v < c.shape[2] and 0 <= u < c.shape[3]:
                                 c[n, k, v, u] += s[n, k, y, x] * w[i * kernel[1] + j, n, k, y, x]
@@ -353,6 +353,20 @@ def _parts(x: Array) -> Array:
     return np.zeros(x.shape[:2]) if narrow else zeros(x.shape[:2], x)
 
 
+def _refuse_balls(arguments: Sequence[Any]) -> None:
+    """Refuse numbers with a radius: their undecided comparisons would be False without a word."""
+    if any(isinstance(x, np.ndarray) and x.size and hasattr(x.flat[0], "rad") for x in arguments):
+        raise BadBackend("the loops' comparisons cannot tell an undecided one of balls: use backend 'numpy'")
+
+
+def _compilable(x: Array) -> Array:
+    """Refuse what Numba cannot hold; copy what is not contiguous, so that each dtype is compiled once."""
+    if x.dtype not in (np.float32, np.float64, np.int64):
+        kind = "exact numbers" if x.dtype == object else x.dtype
+        raise BadBackend(f"backend 'loops' serves float32 and float64, not {kind}: use backend 'numpy'")
+    return np.require(x, None, ["C", "W"])
+
+
 class Table:
     """
     The function table of `operations.py`, on loops.
@@ -367,16 +381,12 @@ class Table:
         self.COMPILED = compiled
 
     def _run(self, lines: Loop, *arguments: Any) -> None:
-        """Run a loop; compiled, all its arrays are contiguous, so that each dtype is compiled once."""
+        """Run a loop in one of its two forms."""
         if not self.COMPILED:
-            if any(isinstance(x, np.ndarray) and x.size and hasattr(x.flat[0], "rad") for x in arguments):
-                raise BadBackend("the loops cannot tell an undecided comparison of balls: use backend 'numpy'")
+            _refuse_balls(arguments)
             lines.plain(*arguments)
             return
-        for x in arguments:
-            if isinstance(x, np.ndarray) and x.dtype not in (np.float32, np.float64, np.int64):
-                raise BadBackend(f"backend 'loops' serves float32 and float64, not {x.dtype}: use 'numpy'")
-        lines.compiled(*(np.require(x, None, "CW") if isinstance(x, np.ndarray) else x for x in arguments))
+        lines.compiled(*(_compilable(x) if isinstance(x, np.ndarray) else x for x in arguments))
 
     def dense(self, a: Array, w: Array, op: Operation) -> Array:
         z = zeros((len(a), len(w)), a)
@@ -522,9 +532,7 @@ class Table:
             self._run(_add, _cells(np.broadcast_to(b, z.shape)), _cells(z))
         return z
 
-    def divide(
-        self, z: Array, b: Array | None, R: Array, eps: Array, signed: bool
-    ) -> tuple[Array, Sums]:
+    def divide(self, z: Array, b: Array | None, R: Array, eps: Array, signed: bool) -> tuple[Array, Sums]:
         """
         Step 2: s_k = R_k / (z_k + stabilizer), 0 where that is exactly 0; and what it books.
 

@@ -179,6 +179,23 @@ def ones_like(x: Array) -> Array:
     return zeros(x.shape, x) + 1
 
 
+def holds_anything(x: Array) -> bool:
+    """
+    Tell whether an array may hold anything but 0.
+
+    Parameters
+    ----------
+    x : ndarray
+        Any shape and dtype.
+
+    Returns
+    -------
+    bool
+        False only if all is 0.
+    """
+    return x.dtype == object or bool(x.any())
+
+
 def per_sample(x: Array) -> Array:
     """
     Sum over everything but the samples.

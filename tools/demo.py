@@ -1,0 +1,40 @@
+"""What `make demo` runs: two networks, three explanations, and where their relevance went."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from lrpref.cli import app, out
+
+CHINA = str(files("sklearn.datasets") / "images" / "china.jpg")
+PALACE = ["--model", "efficientnet-lite0", "--input", CHINA]
+
+RUNS = (
+    (
+        "The embedded network on an embedded picture: which pixels speak for a piece of clothing?",
+        ["--out", "out/fashion"],
+    ),
+    (
+        "ImageNet: EfficientNet-Lite0 on scikit-learn's china.jpg, with the chapter's composite.",
+        [*PALACE, "--composite", "chapter", "--out", "out/palace-chapter"],
+    ),
+    (
+        "The same under LRP-0: far more of f(x) reaches the pixels, and far less can be seen in them.",
+        [*PALACE, "--composite", "lrp-0", "--out", "out/palace-lrp-0"],
+    ),
+)
+
+
+def main() -> None:
+    """Run the explanations, one after the other."""
+    for number, (what, arguments) in enumerate(RUNS, 1):
+        out.rule(f"{number} of {len(RUNS)}", style="dim")
+        out.print(f"[bold]{what}[/]")
+        shown = [a if a != CHINA else "china.jpg" for a in arguments]
+        out.print(f"$ lrpref explain {' '.join(shown)}\n", style="dim")
+        app(["explain", *arguments, "--overwrite"], standalone_mode=False)
+        out.print()
+
+
+if __name__ == "__main__":
+    main()
