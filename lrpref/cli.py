@@ -118,11 +118,17 @@ def _packaged(name: str) -> Path:
     return found[0]
 
 
-def _load_recorded(entry: Mapping[str, Any], model: str | None) -> Network:
+def _load_recorded(entry: Mapping[str, Any], model: str | None, architecture: str | None) -> Network:
     path = model or str(entry.get("path", ""))
     if not path:
         raise BadRecord("the record does not say where its network is: name it with --model")
-    return load_network(path, entry.get("provenance", {}).get("architecture"))
+    architecture = architecture or entry.get("provenance", {}).get("architecture")
+    try:
+        return load_network(path)
+    except BadWeights:  # not a file that brings its graph
+        if architecture is None:
+            raise
+        return load_network(path, architecture)
 
 
 def read_input(network: Network, given: str | None) -> np.ndarray[Any, Any]:
@@ -210,7 +216,8 @@ def explain(
     network = load_network(model, architecture)
     x = read_input(network, input)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, transient=True, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("propagating relevance", total=len(network.nodes))
         explanation = lrpref.explain(
             network, x, read_target(network, target), composite, backend=backend, dtype=dtype,
@@ -280,9 +287,10 @@ def _short(rule: Rule | str, width: int = 42) -> str:
 def verify(
     folder: Annotated[Path, typer.Argument(help="A record that `lrpref explain` wrote.")],
     model: Annotated[str | None, typer.Option(help="Where the network is now, if it has moved.")] = None,
+    architecture: Architecture = None,
 ) -> None:
     """Check a record's digests, and recompute it."""
-    findings = record.verify(folder, lambda entry: _load_recorded(entry, model))
+    findings = record.verify(folder, lambda entry: _load_recorded(entry, model, architecture))
     for finding in findings:
         mark = "[green]ok  [/]" if finding.ok else "[red]FAIL[/]"
         out.print(f"{mark} {finding.what}: {finding.detail}")

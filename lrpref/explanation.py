@@ -172,22 +172,20 @@ def explain(
     x = network.check_input(x)
     if dtype == "exact":
         _check_size(network)
-    # Rationals and balls fold without rounding; floats fold in float64 before they are rounded to dtype.
-    scored = network.before_softmax()
-    canonical = fold(scored.astype(arithmetic)) if arithmetic.objects else fold(scored).astype(arithmetic)
+    # what overflows is caught where it does harm, with the node's name
+    with np.errstate(over="ignore", invalid="ignore"), exact.precision(dtype, _forward_bits(network)):
+        canonical = _canonical(network, arithmetic)
+        activations = canonical.activations(arithmetic.array(x), kernels)
+    scores = activations[canonical.top]
+    if not arithmetic.objects and not np.isfinite(scores).all():
+        raise BadInput(f"the network's output is not finite in dtype '{dtype}': are the inputs preprocessed?")
+    R, classes = heads.start(scores, target)
     if rules is None:
         chosen = composites.get(composite)
         name, rules = chosen.name, chosen.rules(canonical)
     else:
         name = "rules given node by node"
         _check_rules(canonical, rules)
-    # what overflows is caught where it does harm, with the node's name
-    with np.errstate(over="ignore", invalid="ignore"), exact.precision(dtype, _forward_bits(network)):
-        activations = canonical.activations(arithmetic.array(x), kernels)
-    scores = activations[canonical.top]
-    if not arithmetic.objects and not np.isfinite(scores).all():
-        raise BadInput(f"the network's output is not finite in dtype '{dtype}': are the inputs preprocessed?")
-    R, classes = heads.start(scores, target)
     with np.errstate(over="ignore", invalid="ignore"), exact.precision(dtype, 64 + 10 * len(canonical.nodes)):
         relevances, ledger = propagate(
             canonical, rules, activations, R, top=canonical.top, kernels=kernels, watch=watch
@@ -196,6 +194,12 @@ def explain(
         network, canonical, np.asarray(x), scores, classes, relevances, ledger, rules, name, backend, dtype,
         _warnings(network, canonical, classes, scores, rules),
     )  # fmt: skip
+
+
+def _canonical(network: Network, arithmetic: exact.Arithmetic) -> Network:
+    """Fold; rationals and balls without rounding, floats in float64 before they are rounded to dtype."""
+    scored = network.before_softmax()
+    return fold(scored.astype(arithmetic)) if arithmetic.objects else fold(scored).astype(arithmetic)
 
 
 def _check_size(network: Network) -> None:

@@ -1,0 +1,1 @@
+"""How other libraries compare: adapters that run the same network in them."""

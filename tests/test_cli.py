@@ -1,0 +1,143 @@
+"""The command line, as a user meets it: what works, and one line for what cannot."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from lrpref import data
+from lrpref.cli import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Inputs of every kind of badness."""
+    folder = tmp_path_factory.mktemp("files")
+    nan = np.zeros((1, 1, 28, 28))
+    nan[0, 0, 3, 4] = np.nan
+    np.save(folder / "nan.npy", nan)
+    np.save(folder / "shape.npy", np.zeros((1, 3, 28, 28)))
+    np.save(folder / "words.npy", np.array([["a"]]))
+    (folder / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
+    (folder / "torn.npy").write_bytes(b"\x93NUMPY")
+    (folder / "torn.safetensors").write_bytes(b"\x00" * 5)
+    (folder / "mine.toml").write_text('[nodes]\n"conv*" = "gamma(-1)"\n', encoding="utf-8")
+    (folder / "gaps.toml").write_text('[nodes]\n"conv1" = "zero"\n', encoding="utf-8")
+    (folder / "typo.toml").write_text('base = "epsilon"\n[nodes]\n"cnov1" = "zero"\n', encoding="utf-8")
+    (folder / "file").write_text("", encoding="utf-8")
+    Image.fromarray(data.image(0)).save(folder / "shirt.png")
+    return folder
+
+
+def test_explain_with_no_argument(elsewhere):
+    result = run("explain")
+    assert result.exit_code == 0, result.output
+    folder = elsewhere / "out" / "explanation"
+    audit = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    assert audit["composite"] == "chapter"
+    assert set(audit["rules"]) >= {"conv1", "fc1"}
+    with Image.open(folder / "heatmap.png") as picture:
+        assert picture.size[0] > 500
+    assert "the books close" in result.output
+    assert run("verify", folder).exit_code == 0
+
+
+def test_explain_with_everything(elsewhere, files):
+    result = run("explain", "--input", files / "shirt.png", "--target", "Sneaker", "--composite", "epsilon-plus",
+                 "--backend", "loops", "--dtype", "float32", "--out", elsewhere / "o")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    audit = json.loads((elsewhere / "o" / "audit.json").read_text(encoding="utf-8"))
+    assert audit["explained"]["class"] == ["Sneaker"]
+    assert audit["computed"]["dtype"] == "float32"
+
+
+def test_convert_then_explain(elsewhere):
+    assert run("convert", "embedded", "net.safetensors").exit_code == 0
+    assert run("explain", "--model", "net.safetensors", "--input", "5", "--out", "o").exit_code == 0
+    assert run("verify", "o").exit_code == 0
+    (elsewhere / "net.safetensors").rename(elsewhere / "moved.safetensors")
+    assert run("verify", "o").exit_code == 1
+    assert run("verify", "o", "--model", "moved.safetensors").exit_code == 0
+
+
+def test_info():
+    result = run("info", "embedded", "--composite", "epsilon-gamma-box")
+    assert result.exit_code == 0
+    assert "z-box" in result.output
+    assert "parameters" in run("info", "--no-folded").output
+
+
+BAD = {
+    "--composite nonsense": "unknown composite 'nonsense'",
+    "--composite absent.toml": "no such composite file",
+    "--composite {files}/mine.toml": "gamma is -1",
+    "--composite {files}/gaps.toml": "gives no rule to",
+    "--composite {files}/typo.toml": "no node matches 'cnov1'",
+    "--composite {files}/torn.png": "unknown composite",
+    "--backend abacus": "unknown backend 'abacus'",
+    "--dtype float16": "unknown dtype 'float16'",
+    "--dtype exact": "use dtype 'ball'",
+    "--dtype longdouble --backend loops": "runs on backend 'numpy' only",
+    "--target 10": "0 to 9",
+    "--target -1": "0 to 9",
+    "--target shoe": "unknown target 'shoe'",
+    "--input absent.png": "there is no such picture",
+    "--input {files}/torn.png": "not a picture that can be read",
+    "--input 500": "no embedded picture 500",
+    "--input {files}/nan.npy": "holds nan at (0, 0, 3, 4)",
+    "--input {files}/shape.npy": "wants (N, 1, 28, 28)",
+    "--input {files}/words.npy": "input is",
+    "--input {files}/torn.npy": "not an array",
+    "--input absent.npy": "no such file",
+    "--model absent.safetensors": "absent.safetensors",
+    "--model {files}/torn.safetensors": "torn.safetensors",
+    "--model {files}/shirt.png --architecture vgg16": "shirt.png",
+    "--model {files}/shirt.png --architecture vgg17": "vgg17",
+    "--out {files}": "other files than a record",
+    "--out {files}/file": "not a folder",
+    "--out {files}/file/out": "cannot be",
+}
+
+
+@pytest.mark.parametrize("arguments", BAD)
+def test_bad_input_is_one_line(arguments, elsewhere, files):
+    before = sorted(files.iterdir())
+    result = run("explain", *arguments.replace("{files}", str(files)).split())
+    assert result.exit_code == 2
+    assert BAD[arguments] in result.stderr
+    assert result.stderr.startswith("lrpref: ")
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.output
+    assert list(elsewhere.iterdir()) == []
+    assert sorted(files.iterdir()) == before
+
+
+def test_unwritable_folder(elsewhere):
+    (elsewhere / "locked").mkdir(mode=0o500)
+    result = run("explain", "--out", "/proc/lrpref/out")
+    assert result.exit_code == 2
+    assert "cannot be written" in result.stderr
+
+
+def test_verify_of_no_record(elsewhere):
+    result = run("verify", elsewhere)
+    assert result.exit_code == 2
+    assert "no record of ours" in result.stderr
+
+
+def test_convert_keeps_what_is_there(elsewhere):
+    (elsewhere / "precious").write_text("mine", encoding="utf-8")
+    assert run("convert", "embedded", "precious").exit_code == 2
+    assert (elsewhere / "precious").read_text(encoding="utf-8") == "mine"

@@ -1,0 +1,39 @@
+"""The numbers in the documentation are recomputed, line by line."""
+
+import doctest
+from pathlib import Path
+
+import pytest
+
+import lrpref.rules
+from lrpref.composites import COMPOSITES
+from lrpref.rules import RULES
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("page", ["docs/ledger.md", "docs/rules.md", "README.md"])
+def test_examples_in_pages(page):
+    failed, tried = doctest.testfile(str(ROOT / page), module_relative=False)
+    assert tried > 3
+    assert failed == 0
+
+
+def test_example_in_rules():
+    failed, tried = doctest.testmod(lrpref.rules)
+    assert tried > 3
+    assert failed == 0
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("docs/rules.md", RULES),
+        ("docs/composites.md", COMPOSITES),
+        ("docs/arithmetic.md", ("float32", "float64", "longdouble", "exact", "ball")),
+    ],
+)
+def test_every_name_is_documented(page, names):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert [name for name in names if f"`{name}" not in text] == []
+

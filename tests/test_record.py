@@ -1,0 +1,176 @@
+"""Records: whole or not there, verified, and not to be tampered with."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import lrpref
+from lrpref import data, record
+from lrpref.cli import load_network
+from lrpref.errors import BadRecord
+
+FILES = {"audit.json", "heatmap.png", "ledger.png", "relevance.npz"}
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """A record of the embedded network, loaded from a file of its own."""
+    folder = tmp_path_factory.mktemp("record")
+    data.embedded().save(folder / "net.safetensors")
+    network = load_network(str(folder / "net.safetensors"))
+    lrpref.explain(network, network.preprocess(data.image(3))).save(folder / "out")
+    return folder
+
+
+@pytest.fixture
+def copy(fresh, tmp_path):
+    shutil.copytree(fresh, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def failures(folder):
+    network = str(folder / "net.safetensors")
+    return [f.what for f in record.verify(folder / "out", lambda entry: load_network(network)) if not f.ok]
+
+
+def edit(folder, change):
+    path = folder / "out" / "audit.json"
+    audit = json.loads(path.read_text(encoding="utf-8"))
+    change(audit)
+    path.write_text(json.dumps(audit), encoding="utf-8")
+
+
+def test_fresh_record_stands(fresh):
+    assert {p.name for p in (fresh / "out").iterdir()} == FILES
+    findings = record.verify(fresh / "out", lambda entry: load_network(entry["path"]))
+    assert [f for f in findings if not f.ok] == []
+    assert findings[-1].detail == "bit-identical"
+
+
+def test_one_byte_of_the_weights(copy):
+    path = copy / "net.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-1000] ^= 1
+    path.write_bytes(raw)
+    assert "the network" in failures(copy)
+
+
+def test_one_value_of_the_input_or_the_relevance(copy):
+    path = copy / "out" / "relevance.npz"
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    for name in ("input", "relevance"):
+        changed = {**arrays, name: arrays[name].copy()}
+        changed[name].reshape(-1).view(np.uint8)[0] ^= 1  # the lowest bit of the first number
+        np.savez(path, **changed)
+        assert f"the {name}" in failures(copy)
+
+
+def test_one_byte_of_the_file_of_relevances(copy):
+    path = copy / "out" / "relevance.npz"
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(BadRecord, match=r"relevance\.npz: damaged"):
+        failures(copy)
+
+
+def test_one_rule(copy):
+    edit(copy, lambda audit: audit["rules"].update(conv1="z-box(0,1)"))
+    assert failures(copy) == ["audit.json: rules", "recomputation"]
+
+
+def test_one_rule_and_its_digest(copy):
+    """A forger who mends the digest is caught by the recomputation."""
+
+    def change(audit):
+        audit["rules"]["conv1"] = "flat"
+        audit["digests"]["rules"] = record.sha256(record._canonical(audit["rules"]))
+
+    edit(copy, change)
+    assert failures(copy) == ["recomputation"]
+
+
+def test_one_number_of_the_ledger(copy):
+    edit(copy, lambda audit: audit["ledger"][0].update(bias=[0.0]))
+    assert failures(copy) == ["audit.json: ledger"]
+
+
+def test_a_picture(copy):
+    path = copy / "out" / "heatmap.png"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert failures(copy) == ["heatmap.png"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 99}'])
+def test_damaged_audit(copy, text):
+    (copy / "out" / "audit.json").write_text(text, encoding="utf-8")
+    with pytest.raises(BadRecord):
+        failures(copy)
+
+
+def test_folders(fresh, tmp_path):
+    network = data.embedded()
+    explanation = lrpref.explain(network, network.preprocess(data.image(0)))
+    explanation.save(tmp_path / "new" / "deep")
+    with pytest.raises(BadRecord, match="--overwrite"):
+        explanation.save(tmp_path / "new" / "deep")
+    explanation.save(tmp_path / "new" / "deep", overwrite=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work", encoding="utf-8")
+    with pytest.raises(BadRecord, match="other files"):
+        explanation.save(tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "thesis.tex").read_text(encoding="utf-8") == "years of work"
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(BadRecord, match="not a folder"):
+        explanation.save(tmp_path / "file", overwrite=True)
+
+
+def test_nothing_half_written(fresh, tmp_path, monkeypatch):
+    """When writing fails in the middle, the earlier record is still there, and nothing else."""
+    network = data.embedded()
+    explanation = lrpref.explain(network, network.preprocess(data.image(0)))
+    explanation.save(tmp_path / "out")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(json, "dumps", full)
+    with pytest.raises((BadRecord, OSError)):
+        record.write(explanation, tmp_path / "out", overwrite=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(BadRecord, match="No space left"):
+        record.write(explanation, tmp_path / "out", overwrite=True)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("dtype", ["exact", "ball", "longdouble", "float32"])
+def test_other_arithmetics(tmp_path, dtype):
+    from lrpref.layers import Dense, ReLU
+    from lrpref.network import chain
+
+    draw = np.random.default_rng(0)
+    network = chain(
+        [("fc1", Dense(draw.normal(size=(5, 4)), draw.normal(size=5))), ("relu", ReLU()),
+         ("fc2", Dense(draw.normal(size=(3, 5)), draw.normal(size=3)))], (4,), name="tiny",
+    )  # fmt: skip
+    network.save(tmp_path / "tiny.safetensors")
+    network = lrpref.load(tmp_path / "tiny.safetensors")
+    lrpref.explain(network, draw.normal(size=(2, 4)), composite="epsilon", dtype=dtype).save(tmp_path / "out")
+    findings = record.verify(tmp_path / "out", lambda entry: lrpref.load(entry["path"]))
+    assert [f for f in findings if not f.ok] == []
+
+
+def test_relevances_as_target(tmp_path):
+    network = data.embedded()
+    x = network.preprocess(data.image(1))
+    R = np.linspace(-1, 1, 10)[None]
+    explanation = lrpref.explain(network, x, R)
+    explanation.save(tmp_path / "out")
+    assert explanation.ledger.explained[0] == pytest.approx(0, abs=1e-15)  # ten numbers symmetric around 0
+    assert all(f.ok for f in record.verify(tmp_path / "out", lambda entry: network))
