@@ -3,20 +3,22 @@
 The function table of a backend. N samples, C channels, H x W pixels; J inputs, K outputs; G groups;
 T taps of a window. `op` is an `Operation`.
 
-============================  ===================================================================
-`dense(a, w, op)`             z_k = sum_j a_j w_kj                  (N, J), (K, J) -> (N, K)
-`conv2d(a, w, op)`            the same over a window                (N, C, H, W), (K, C/G, kh, kw)
-`sum_pool2d(a, w, op)`        window sum, times w                   (N, C, H, W), (Ho, Wo)
-`region_sum2d(a, w, op)`      the same over given row and column regions (adaptive pooling)
-`select2d(a, w, op)`          sum over taps of w times the tap      (N, C, H, W), (T, N, C, Ho, Wo)
-`scale(a, w, op)`             a w, element by element               (N, C, H, W), (C, 1, 1)
-`total(a, w, op)`             sum over the summands m of a_m w_m    (N, M, ...), (M, 1, ...)
-`..._transpose(s, w, op)`     c_j = sum_k w_kj s_k, for each of them
-`max_pool2d(a, op)`           window maximum                        (N, C, H, W) -> (N, C, Ho, Wo)
-`max_pool2d_winners(a, op, ties)`  which taps hold it, as 0 and 1   -> (T, N, C, Ho, Wo)
-`quotient(op, terms, b, R, eps, signed, z)`   steps 1 and 2
-`redistribute(op, terms, s, coefficient)`     steps 3 and 4
-============================  ===================================================================
+::
+
+    dense(a, w, op)             z_k = sum_j a_j w_kj              (N, J), (K, J) -> (N, K)
+    conv2d(a, w, op)            the same over a window            (N, C, H, W), (K, C/G, kh, kw)
+    sum_pool2d(a, w, op)        window sum, times w               (N, C, H, W), (Ho, Wo)
+    region_sum2d(a, w, op)      the same over given regions       (adaptive pooling)
+    select2d(a, w, op)          sum over taps of w times the tap  (N, C, H, W), (T, N, C, Ho, Wo)
+    scale(a, w, op)             a w, element by element           (N, C, H, W), (C, 1, 1)
+    total(a, w, op)             sum over the summands m: a_m w_m  (N, M, ...), (M, 1, ...)
+    ..._transpose(s, w, op)     c_j = sum_k w_kj s_k, for each of them
+
+    max_pool2d(a, op)                   window maximum                  -> (N, C, Ho, Wo)
+    max_pool2d_winners(a, op, ties)     which taps hold it, as 0 and 1  -> (T, N, C, Ho, Wo)
+
+    quotient(op, terms, b, R, eps, signed, z)   steps 1 and 2 of one share
+    redistribute(op, terms, s, coefficient)     steps 3 and 4 of one share
 """
 
 from __future__ import annotations
@@ -153,11 +155,19 @@ class Operation:
 
 
 class Sums(NamedTuple):
-    """What step 2 books, per sample, shape (N,): in float64, or in the arithmetic of the arrays."""
+    """
+    What step 2 books, per sample: in float64, or in the arithmetic of the arrays.
+
+    Parameters
+    ----------
+    bias : ndarray, shape (N,)
+        sum_k s_k b_k.
+    stabilizer : ndarray, shape (N,)
+        sum_k s_k times the stabilizer's term.
+    dropped : ndarray, shape (N,)
+        Sum of the R_k whose denominator is exactly 0.
+    """
 
     bias: Array
-    """sum_k s_k b_k"""
     stabilizer: Array
-    """sum_k s_k times the stabilizer's term"""
     dropped: Array
-    """sum of the R_k whose denominator is exactly 0"""

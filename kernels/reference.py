@@ -204,7 +204,7 @@ def quotient(
     z: Array | None = None,
 ) -> tuple[Array, Sums]:
     """
-    Steps 1 and 2 of one share: z, and s = R / z.
+    Run steps 1 and 2 of one share: z, and s = R / z.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def redistribute(
     op: Operation, terms: Sequence[Term], s: Array, coefficient: Array | float = 1
 ) -> tuple[Array, Array]:
     """
-    Steps 3 and 4 of one share: c, and R_j = coefficient * sum over terms of p c.
+    Run steps 3 and 4 of one share: c, and R_j = coefficient * sum over terms of p c.
 
     Parameters
     ----------

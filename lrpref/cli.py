@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import lrpref
-from lrpref import composites, data, exact, record, weights_import
+from lrpref import composites, data, exact, record, verification, weights_import
 from lrpref.errors import BadInput, BadRecord, BadWeights, LrprefError
 from lrpref.explanation import Explanation
 from lrpref.fold import fold
@@ -290,7 +290,7 @@ def verify(
     architecture: Architecture = None,
 ) -> None:
     """Check a record's digests, and recompute it."""
-    findings = record.verify(folder, lambda entry: _load_recorded(entry, model, architecture))
+    findings = verification.verify(folder, lambda entry: _load_recorded(entry, model, architecture))
     for finding in findings:
         mark = "[green]ok  [/]" if finding.ok else "[red]FAIL[/]"
         out.print(f"{mark} {finding.what}: {finding.detail}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lrpref import composites, exact, heads
+from lrpref import composites, exact, heads, record
 from lrpref.engine import propagate
 from lrpref.errors import BadBackend, BadInput, BadRule
 from lrpref.fold import fold
@@ -114,9 +114,7 @@ class Explanation:
         BadRecord
             If the folder cannot be written, or holds anything else.
         """
-        from lrpref.record import write
-
-        write(self, Path(folder), overwrite=overwrite)
+        record.write(self, Path(folder), overwrite=overwrite)
 
 
 def explain(

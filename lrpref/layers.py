@@ -680,8 +680,6 @@ class AvgPool2d(Pool2d):
 
     Parameters
     ----------
-    kernel, stride, padding, ceil_mode :
-        As for every pooling.
     count_include_pad : bool
         Whether the divisor counts the padding (not what ceil_mode adds to it).
     divisor : int, optional

@@ -7,8 +7,7 @@ import json
 import platform
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrpref import exact, heatmap
-from lrpref.errors import BadRecord, LrprefError
-from lrpref.explanation import explain
+from lrpref.errors import BadRecord
 from lrpref.files import replacing
 from lrpref.kernels.operations import Array
 from lrpref.ledger import ACCOUNTS, Row
-from lrpref.network import Network
-from lrpref.rules import Rule, parse
 
 if TYPE_CHECKING:
     from lrpref.explanation import Explanation
@@ -56,12 +52,38 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _digest_of(array: Array) -> str:
+def digest_of(array: Array) -> str:
+    """
+    Hash an array: its dtype, its shape, its bytes.
+
+    Parameters
+    ----------
+    array : ndarray
+        Any array of numbers or text.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal.
+    """
     head = f"{array.dtype.str} {array.shape} ".encode()
     return sha256(head + np.ascontiguousarray(array).tobytes())
 
 
-def _canonical(value: Any) -> bytes:
+def canonical(value: Any) -> bytes:
+    """
+    Write JSON data in the one way that is hashed: sorted keys, no spaces, UTF-8.
+
+    Parameters
+    ----------
+    value : Any
+        Plain JSON data.
+
+    Returns
+    -------
+    bytes
+        The text.
+    """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -89,8 +111,20 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _arrays(explanation: Explanation) -> dict[str, Array]:
-    """Give what relevance.npz holds: floats always; rationals and the radii of balls beside them."""
+def arrays_of(explanation: Explanation) -> dict[str, Array]:
+    """
+    Give what relevance.npz holds: floats always; rationals and the radii of balls beside them.
+
+    Parameters
+    ----------
+    explanation : Explanation
+        What is recorded.
+
+    Returns
+    -------
+    dict of str to ndarray
+        `input`, `relevance`, and under `exact` `rational` (text), under `ball` `radius`.
+    """
     R = explanation.relevance
     arrays = {"input": explanation.x}
     if R.dtype != object:
@@ -145,7 +179,7 @@ def describe(
         "network": {"name": e.network.name, "path": e.network.source, "sha256": e.network.digest,
                     "sha256_is": "of graph and weights before folding",
                     "provenance": dict(e.network.provenance)},
-        "input": {"shape": list(e.x.shape), "sha256": _digest_of(e.x)},
+        "input": {"shape": list(e.x.shape), "sha256": digest_of(e.x)},
         "explained": explained,
         "composite": e.composite,
         "rules": {node.name: str(e.rules[node.name]) for node in e.canonical.nodes if node.name in e.rules},
@@ -153,12 +187,12 @@ def describe(
         "totals": {"explained": _numbers(e.ledger.explained), "inputs": _numbers(e.ledger.inputs),
                    **{name: _numbers(e.ledger.account(name)) for name in ACCOUNTS},
                    "residual": _numbers(e.ledger.residual)},
-        "relevance": {**{f"sha256_{name}": _digest_of(array) for name, array in arrays.items()
+        "relevance": {**{f"sha256_{name}": digest_of(array) for name, array in arrays.items()
                          if name != "input"}, "sum": _numbers(e.ledger.inputs)},
         "pictures": {name: sha256(data) for name, data in pictures.items()},
         "warnings": e.warnings,
     }  # fmt: skip
-    record["digests"] = {name: sha256(_canonical(entry)) for name, entry in record.items()}
+    record["digests"] = {name: sha256(canonical(entry)) for name, entry in record.items()}
     return record
 
 
@@ -230,7 +264,7 @@ def write(explanation: Explanation, folder: Path, *, overwrite: bool) -> None:
         If the folder cannot be written, or holds anything else.
     """
     check_folder(folder, overwrite=overwrite)
-    arrays = _arrays(explanation)
+    arrays = arrays_of(explanation)
     title = f"{explanation.network.name}, composite {explanation.composite}"
     pictures = {
         "heatmap.png": heatmap.png(heatmap.draw(explanation)),
@@ -244,26 +278,6 @@ def write(explanation: Explanation, folder: Path, *, overwrite: bool) -> None:
             (new / name).write_bytes(data)
         text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
         (new / "audit.json").write_text(text + "\n", encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """
-    One check of `verify`.
-
-    Parameters
-    ----------
-    what : str
-        What was checked.
-    ok : bool
-        Whether it holds.
-    detail : str
-        How, or why not.
-    """
-
-    what: str
-    ok: bool
-    detail: str
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -304,73 +318,3 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BadRecord(f"{folder}/relevance.npz: damaged ({type(error).__name__}: {error})") from None
     return record, arrays
-
-
-def verify(folder: Path, load: Callable[[Mapping[str, Any]], Network]) -> list[Finding]:
-    """
-    Check a record's own digests, and recompute it.
-
-    Parameters
-    ----------
-    folder : Path
-        The record.
-    load : callable
-        Loads the network that the record's `network` entry names.
-
-    Returns
-    -------
-    list of Finding
-        Every check, in order; the record stands if all are ok.
-
-    Raises
-    ------
-    BadRecord
-        If it is no record of ours, or cannot be read.
-    """
-    record, arrays = read(folder)
-    findings = [
-        Finding(f"audit.json: {name}", record["digests"].get(name) == sha256(_canonical(entry)),
-                "as recorded" if record["digests"].get(name) == sha256(_canonical(entry)) else "CHANGED")
-        for name, entry in record.items() if name != "digests"
-    ]  # fmt: skip
-    findings.append(_compare("the input", _digest_of(arrays["input"]), record["input"].get("sha256")))
-    for name in sorted(arrays.keys() - {"input"}):
-        recorded = record["relevance"].get(f"sha256_{name}")
-        findings.append(_compare(f"the {name}", _digest_of(arrays[name]), recorded))
-    for name, recorded in record["pictures"].items():
-        data = (folder / name).read_bytes() if (folder / name).is_file() else b""
-        findings.append(_compare(name, sha256(data), recorded))
-    try:
-        network = load(record["network"])
-        findings.append(_compare("the network", network.digest, record["network"].get("sha256")))
-        findings.append(_recompute(record, arrays, network))
-    except LrprefError as error:
-        findings.append(Finding("recomputation", False, str(error)))
-    return findings
-
-
-def _compare(what: str, found: str, recorded: str | None) -> Finding:
-    if found == recorded:
-        return Finding(what, True, f"sha256 {found[:16]}… as recorded")
-    return Finding(what, False, f"CHANGED: sha256 is {found[:16]}…, recorded is {str(recorded)[:16]}…")
-
-
-def _recompute(record: Mapping[str, Any], arrays: Mapping[str, Array], network: Network) -> Finding:
-    try:
-        rules: dict[str, Rule] = {node: parse(text) for node, text in record["rules"].items()}
-        computed, explained = record["computed"], record["explained"]
-        target = np.asarray(explained.get("target", explained.get("relevances")))
-        again = explain(network, arrays["input"], target, rules=rules,
-                        backend=computed["backend"], dtype=computed["dtype"])  # fmt: skip
-        bound = float(BOUNDS[computed["dtype"]])
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadRecord(f"the record cannot be recomputed ({type(error).__name__}: {error})") from None
-    new = _arrays(again)
-    if new.keys() == arrays.keys() and all(np.array_equal(new[k], arrays[k]) for k in new):
-        return Finding("recomputation", True, "bit-identical")
-    old = arrays["relevance"]
-    if new["relevance"].shape != old.shape:
-        return Finding("recomputation", False, f"has shape {new['relevance'].shape}, recorded is {old.shape}")
-    off = float(abs(new["relevance"] - old).max() / (abs(new["relevance"]).max() or 1))
-    verdict = f"differs by {off:.1e} of max |R|; the bound for {computed['dtype']} is {bound:.0e}"
-    return Finding("recomputation", off <= bound, verdict)

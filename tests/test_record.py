@@ -10,6 +10,7 @@ import lrpref
 from lrpref import data, record
 from lrpref.cli import load_network
 from lrpref.errors import BadRecord
+from lrpref.verification import verify
 
 FILES = {"audit.json", "heatmap.png", "ledger.png", "relevance.npz"}
 
@@ -32,7 +33,7 @@ def copy(fresh, tmp_path):
 
 def failures(folder):
     network = str(folder / "net.safetensors")
-    return [f.what for f in record.verify(folder / "out", lambda entry: load_network(network)) if not f.ok]
+    return [f.what for f in verify(folder / "out", lambda entry: load_network(network)) if not f.ok]
 
 
 def edit(folder, change):
@@ -44,7 +45,7 @@ def edit(folder, change):
 
 def test_fresh_record_stands(fresh):
     assert {p.name for p in (fresh / "out").iterdir()} == FILES
-    findings = record.verify(fresh / "out", lambda entry: load_network(entry["path"]))
+    findings = verify(fresh / "out", lambda entry: load_network(entry["path"]))
     assert [f for f in findings if not f.ok] == []
     assert findings[-1].detail == "bit-identical"
 
@@ -87,7 +88,7 @@ def test_one_rule_and_its_digest(copy):
 
     def change(audit):
         audit["rules"]["conv1"] = "flat"
-        audit["digests"]["rules"] = record.sha256(record._canonical(audit["rules"]))
+        audit["digests"]["rules"] = record.sha256(record.canonical(audit["rules"]))
 
     edit(copy, change)
     assert failures(copy) == ["recomputation"]
@@ -162,7 +163,7 @@ def test_other_arithmetics(tmp_path, dtype):
     network.save(tmp_path / "tiny.safetensors")
     network = lrpref.load(tmp_path / "tiny.safetensors")
     lrpref.explain(network, draw.normal(size=(2, 4)), composite="epsilon", dtype=dtype).save(tmp_path / "out")
-    findings = record.verify(tmp_path / "out", lambda entry: lrpref.load(entry["path"]))
+    findings = verify(tmp_path / "out", lambda entry: lrpref.load(entry["path"]))
     assert [f for f in findings if not f.ok] == []
 
 
@@ -173,4 +174,4 @@ def test_relevances_as_target(tmp_path):
     explanation = lrpref.explain(network, x, R)
     explanation.save(tmp_path / "out")
     assert explanation.ledger.explained[0] == pytest.approx(0, abs=1e-15)  # ten numbers symmetric around 0
-    assert all(f.ok for f in record.verify(tmp_path / "out", lambda entry: network))
+    assert all(f.ok for f in verify(tmp_path / "out", lambda entry: network))
