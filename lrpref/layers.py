@@ -371,6 +371,8 @@ class Weighted(LinearLayer):
     bias: Array | None = None
 
     def __post_init__(self) -> None:
+        if 0 in self.weight.shape:
+            raise BadNetwork(f"{self.kind}: weight is {self.weight.shape}, wants no 0 in it")
         if self.bias is not None and self.bias.shape != self.weight.shape[:1]:
             raise BadNetwork(f"{self.kind}: bias is {self.bias.shape}, wants {self.weight.shape[:1]}")
 
@@ -533,7 +535,7 @@ class BatchNorm(LinearLayer):
         """
         variance = np.asarray(var, np.float64) + eps
         if not (variance > 0).all():
-            raise BadNetwork(f"BatchNorm: a variance + eps is {variance.min()}, wants > 0")
+            raise BadNetwork(f"a variance + eps is {variance.min()}, wants > 0")
         scale = (1.0 if gamma is None else np.asarray(gamma, np.float64)) / np.sqrt(variance)
         shift = (0.0 if beta is None else np.asarray(beta, np.float64)) - np.asarray(mean, np.float64) * scale
         return cls(scale, shift)
@@ -688,6 +690,11 @@ class AvgPool2d(Pool2d):
 
     count_include_pad: bool = True
     divisor: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.divisor is not None and self.divisor < 1:
+            raise BadNetwork(f"AvgPool2d: divisor is {self.divisor}, wants a whole number >= 1")
 
     def weight(self, a: Array, positions: tuple[int, int]) -> Array:
         if self.divisor is not None:
@@ -983,6 +990,10 @@ class Reshape(Flatten):
     """
 
     shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.shape or min(self.shape) < 1:
+            raise BadNetwork(f"Reshape: shape is {self.shape}, wants whole numbers >= 1")
 
     def output_shape(self, *shapes: Shape) -> Shape:
         if np.prod(shapes[0]) != np.prod(self.shape):

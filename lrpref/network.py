@@ -96,6 +96,10 @@ class Network:
         if not self.nodes:
             raise BadNetwork("a network needs at least one node")
         shape = self.shapes[self.nodes[-1].name]
+        if self.preprocessing is not None and self.preprocessing.shape() != self.input_shape:
+            raise BadNetwork(
+                f"preprocessing gives {self.preprocessing.shape()}, the network wants {self.input_shape}"
+            )
         if self.classes and shape != (len(self.classes),):
             raise BadNetwork(f"{len(self.classes)} class names for an output of shape {shape}")
 
@@ -421,6 +425,12 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
+def _is_numbers(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_numbers(v) for v in value)
+    return isinstance(value, int | float | np.ndarray)
+
+
 def make_layer(kind: str, parameters: Mapping[str, Any]) -> Layer:
     """
     Make a layer by its name.
@@ -446,6 +456,9 @@ def make_layer(kind: str, parameters: Mapping[str, Any]) -> Layer:
         raise BadNetwork(f"unknown layer {kind!r}: there are {', '.join(LAYERS)}")
     known = [f.name for f in dataclasses.fields(LAYERS[kind])]  # type: ignore[arg-type]
     unknown = [name for name in parameters if name not in known]
+    words = [name for name, value in parameters.items() if not _is_numbers(value)]
+    if words:
+        raise BadNetwork(f"{kind}: {words[0]} is {parameters[words[0]]!r}, wants numbers")
     if unknown:
         raise BadNetwork(f"{kind} has no {', '.join(unknown)}; it has {', '.join(known) or 'no parameters'}")
     try:

@@ -12,7 +12,6 @@ from lrpref.errors import BadInput, BadNetwork
 from lrpref.kernels.operations import Array
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
-CHANNELS = {1: ("L",), 3: ("RGB", "BGR")}
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,8 @@ class Preprocessing:
     mean, std : tuple of float
         One per channel, in units of pixel / divisor.
     resize : int, optional
-        Length of the shorter side before the centre crop; not given: the picture is resized to
+        Length of the shorter side before the centre crop (the longer one is rounded to the nearest
+        pixel); not given: the picture is resized to
         `size`, whatever its proportions.
     interpolation : {"nearest", "bilinear", "bicubic", "lanczos"}
         How pictures are resized.
@@ -49,13 +49,24 @@ class Preprocessing:
         n = 1 if self.channels == "L" else 3
         if self.channels not in ("L", "RGB", "BGR") or self.interpolation not in INTERPOLATIONS:
             raise BadNetwork(
-                f"preprocessing: channels {self.channels!r}, interpolation {self.interpolation!r}; wants "
+                f"channels {self.channels!r}, interpolation {self.interpolation!r}; wants "
                 f"L, RGB or BGR, and one of {', '.join(INTERPOLATIONS)}"
             )
         if len(self.mean) != n or len(self.std) != n or min(self.std) <= 0 or self.divisor <= 0:
-            raise BadNetwork(f"preprocessing: wants {n} means, {n} stds > 0 and a divisor > 0")
+            raise BadNetwork(f"wants {n} means, {n} stds > 0 and a divisor > 0")
         if self.resize is not None and self.resize < max(self.size):
-            raise BadNetwork(f"preprocessing: resize {self.resize} is smaller than the crop {self.size}")
+            raise BadNetwork(f"resize {self.resize} is smaller than the crop {self.size}")
+
+    def shape(self) -> tuple[int, ...]:
+        """
+        Give the shape of one input.
+
+        Returns
+        -------
+        tuple of int
+            (C, H, W).
+        """
+        return (len(self.mean), *self.size)
 
     def __call__(self, picture: Any) -> Array:
         """

@@ -55,8 +55,8 @@ def test_explain_with_no_argument(elsewhere):
 
 
 def test_explain_with_everything(elsewhere, files):
-    result = run("explain", "--input", files / "shirt.png", "--target", "Sneaker",
-                 "--composite", "epsilon-plus", "--backend", "loops", "--dtype", "float32", "--out", elsewhere / "o")  # fmt: skip
+    given = ["--input", files / "shirt.png", "--target", "Sneaker", "--composite", "epsilon-plus"]
+    result = run("explain", *given, "--backend", "loops", "--dtype", "float32", "--out", elsewhere / "o")
     assert result.exit_code == 0, result.output
     audit = json.loads((elsewhere / "o" / "audit.json").read_text(encoding="utf-8"))
     assert audit["explained"]["class"] == ["Sneaker"]

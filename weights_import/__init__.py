@@ -1,0 +1,92 @@
+"""Foreign weights -> `lrpref.Network`.
+
+>>> from lrpref import weights_import                                                   # doctest: +SKIP
+>>> net = weights_import.load("vgg16-397923af.pth", architecture="vgg16")               # doctest: +SKIP
+
+A weight file holds tensors and their names, seldom what is computed with them: that is the
+*architecture*, known by a name or written down in a TOML file. Read on in `specification.py` (what an
+architecture says), `recipes.py` (which tensors a layer wants), `build.py` (both together), `checkpoint.py`
+and `pickles.py` (what is in a file).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from lrpref import network
+from lrpref.errors import BadWeights
+from lrpref.network import Network
+from lrpref.weights_import import architectures
+from lrpref.weights_import.build import make_network
+from lrpref.weights_import.checkpoint import read
+
+__all__ = ["load"]
+
+
+def load(path: str | os.PathLike[str], architecture: str | os.PathLike[str] | None = None) -> Network:
+    """
+    Read a network from a weight file, without PyTorch and running no code of the file.
+
+    Parameters
+    ----------
+    path : path-like
+        A PyTorch checkpoint (zip or legacy format) or a safetensors file.
+    architecture : str or path-like, optional
+        A name in `lrpref.weights_import.architectures.NAMES`, or the path of a TOML file (a path-like object,
+        or a string that ends in `.toml`; `lrpref.weights_import.specification` shows one). Not needed for a
+        file in the neutral format, which brings its graph: that one `lrpref.load` reads.
+
+    Returns
+    -------
+    Network
+        The network, with its classes and preprocessing. The weights have the file's own dtype and bytes;
+        only float16 and bfloat16 are widened, exactly, to float32. A batch norm is computed from its four
+        tensors, in float64. The provenance holds the file's name and SHA-256, and the architecture's name
+        or file.
+
+    Raises
+    ------
+    BadWeights
+        If the file cannot be read, or does not fit the architecture: missing, unexpected, misshapen,
+        integer and non-finite tensors are listed in one line. Also if no architecture is given where one is
+        needed.
+    BadNetwork
+        If there is no such architecture, or the TOML file does not describe one.
+    """
+    path = Path(path)
+    if architecture is None:
+        return _with_graph(path)
+    specification = architectures.get(architecture)
+    tensors = read(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    known = str(architecture) in architectures.NAMES
+    told = str(architecture) if known else os.path.abspath(architecture)
+    provenance = {"file": path.name, "sha256": digest, "architecture": told}
+    try:
+        return make_network(specification, tensors, provenance)
+    except BadWeights as error:
+        raise BadWeights(f"{path.name}: {error}") from None
+
+
+def _with_graph(path: Path) -> Network:
+    """Read a file that must bring its graph."""
+    if path.is_file() and _is_neutral(path):
+        return network.load(path)
+    tensors = read(path)  # of a file that is none, this tells best what is wrong
+    raise BadWeights(
+        f"{path.name}: holds {len(tensors)} tensors, but not what is computed with them: "
+        f"give an architecture ({', '.join(architectures.NAMES)}) or a TOML file of your own"
+    )
+
+
+def _is_neutral(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return "lrpref" in (file.metadata() or {})
+    except (SafetensorError, OSError):  # a PyTorch checkpoint, or nothing that can be read
+        return False

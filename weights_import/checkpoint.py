@@ -52,7 +52,7 @@ from numpy.typing import NDArray
 
 from lrpref.errors import BadWeights
 from lrpref.weights_import import pickles
-from lrpref.weights_import.pickles import ADVICE, Storage, Tensor, shown
+from lrpref.weights_import.pickles import ADVICE, Storage, Tensor, reason_of, shown
 
 STORED = {
     "float64": "f8", "float32": "f4", "float16": "f2",
@@ -176,7 +176,7 @@ def _zip(data: memoryview, file: io.BufferedReader) -> _Contents:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, OverflowError) as error:
-        raise BadWeights(f"damaged or truncated zip archive: {error}") from None
+        raise BadWeights(f"damaged or truncated zip archive: {reason_of(error)}") from None
     directory = {member.filename: member for member in members}
     folders = [name.removesuffix("/data.pkl") for name in directory if name.endswith("/data.pkl")]
     if len(folders) != 1 or "/" in folders[0]:
@@ -200,9 +200,13 @@ def _zip(data: memoryview, file: io.BufferedReader) -> _Contents:
     program = _member_bytes(data, directory[f"{folder}/data.pkl"])
     if len(program) > pickles.MAX_BYTES:
         raise BadWeights(f"its pickle is longer than {pickles.MAX_BYTES} bytes; {ADVICE}")
-    saved, _ = pickles.load(io.BytesIO(program))
+    saved, _ = pickles.load(pickles.Stream(program))
+
+    checked: dict[str, memoryview] = {}  # a checksum takes time, and thousands of views may share a storage
 
     def fetch(storage: Storage) -> memoryview:
+        if storage.key in checked:
+            return checked[storage.key]
         member = directory.get(f"{folder}/data/{storage.key}")
         if member is None:
             raise BadWeights(f"storage {shown(storage.key)} is not in the archive")
@@ -210,7 +214,8 @@ def _zip(data: memoryview, file: io.BufferedReader) -> _Contents:
         actual = member.file_size
         if actual != expected:
             raise BadWeights(f"storage {shown(storage.key)} has {actual} bytes, expected {expected}")
-        return _member_bytes(data, member)
+        checked[storage.key] = _member_bytes(data, member)
+        return checked[storage.key]
 
     return _Contents(saved, fetch, "<" if order == "little" else ">")
 
@@ -245,7 +250,7 @@ def _member_bytes(data: memoryview, member: zipfile.ZipInfo) -> memoryview:
 
 def _legacy(data: memoryview) -> _Contents:
     """Open the container of PyTorch before 1.6."""
-    stream = io.BytesIO(data[: pickles.MAX_BYTES])
+    stream = pickles.Stream(data[: pickles.MAX_BYTES])
     magic, _ = pickles.load(stream)
     if type(magic) is not int or magic != _MAGIC:
         raise BadWeights("is a pickle, but not one that torch.save wrote")
@@ -289,7 +294,7 @@ def _safetensors(data: bytes) -> dict[str, NDArray[Any]]:
     try:
         entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
-        raise BadWeights(f"damaged safetensors file: {' '.join(str(error).split())}") from None
+        raise BadWeights(f"damaged safetensors file: {reason_of(error)}") from None
     entries.sort(key=_name, reverse=True)
     arrays = {}
     while entries:  # each entry is a copy: pop it, so that it ends when its array is made
@@ -308,7 +313,7 @@ def _name(entry: tuple[str, Any]) -> str:
 # From what was saved to arrays.
 
 
-def _state_dict(level: dict[str, object], depth: int = 3) -> dict[str, Tensor]:
+def _state_dict(level: dict[str, object], depth: int = 2) -> dict[str, Tensor]:
     """The tensors of the first wrapped state dict there is, else those of this level; maybe none."""
     for key in WRAPPERS:
         inner = level.get(key)

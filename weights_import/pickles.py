@@ -24,11 +24,12 @@ a dict, so a huge index costs nothing; a dict keeps string keys only, since to h
 exponential time and integers can be chosen to collide; nothing here recurses.
 """
 
+import io
 import math
 import pickletools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from lrpref.errors import BadWeights
 
@@ -91,14 +92,26 @@ OPAQUE = {
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What `GLOBAL` pushes: the dotted name of a function or class, as text."""
+    """What `GLOBAL` pushes: the dotted name of a function or class, as text.
+
+    Parameters
+    ----------
+    text : str
+        The name.
+    """
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """A value that is no weight and is not needed; `name` says what it was."""
+    """A value that is no weight and is not needed.
+
+    Parameters
+    ----------
+    name : str
+        What it was.
+    """
 
     name: str
 
@@ -107,7 +120,7 @@ class Opaque:
 class Storage:
     """A run of numbers in the container, as a persistent id describes it.
 
-    Attributes
+    Parameters
     ----------
     key : str
         Where the container keeps it.
@@ -130,7 +143,18 @@ class Storage:
 class Tensor:
     """A strided view of a storage: element (i, j, ...) is number offset + i*stride[0] + j*stride[1] + ...
 
-    The fields are integers from 0 to 2**63 - 1. Nothing says yet that the view lies inside its storage.
+    The numbers are integers from 0 to 2**63 - 1. Nothing says yet that the view lies inside its storage.
+
+    Parameters
+    ----------
+    storage : Storage
+        What is viewed.
+    dtype : str
+        The elements' dtype, a key of `ITEM_SIZE`.
+    offset : int
+        Its first element.
+    size, stride : tuple of int
+        Per axis, in elements.
     """
 
     storage: Storage
@@ -161,12 +185,45 @@ def shown(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def load(stream: IO[bytes]) -> tuple[object, dict[str, Storage]]:
+def reason_of(error: Exception) -> str:
+    """What another library says about a file: one line, short, and printable even if it quotes the file.
+
+    Parameters
+    ----------
+    error : Exception
+        The library's.
+
+    Returns
+    -------
+    str
+        Printable, and the first 300 characters of what the library says.
+    """
+    line = " ".join(str(error).split())[:300]
+    return line if line.isprintable() else ascii(line)[1:-1]
+
+
+class Stream(io.BytesIO):
+    """The bytes of one or several pickles; a line of text in them, which is a name, has no backslash.
+
+    Parameters
+    ----------
+    initial_bytes : bytes
+        The pickles.
+    """
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if b"\\" in line:  # pickletools would unescape it, and warn where it cannot
+            raise ValueError("a name with a backslash")
+        return line
+
+
+def load(stream: Stream) -> tuple[object, dict[str, Storage]]:
     """Run the pickle at the stream's position.
 
     Parameters
     ----------
-    stream : binary file
+    stream : Stream
         Left just behind the pickle's `STOP`.
 
     Returns
@@ -197,8 +254,7 @@ def load(stream: IO[bytes]) -> tuple[object, dict[str, Storage]]:
         raise BadWeights(f"damaged pickle before byte {stream.tell()}: gets what was never put") from None
     except (ValueError, TypeError) as error:
         # From genops: bytes that are no pickle; from below: a tuple or a call of another length.
-        reason = " ".join(str(error).split())[:200]
-        raise BadWeights(f"damaged pickle before byte {stream.tell()}: {reason}") from None
+        raise BadWeights(f"damaged pickle before byte {stream.tell()}: {reason_of(error)}") from None
     return value, machine.storages
 
 
@@ -402,14 +458,18 @@ def _storage(identity: object) -> Storage:
     return Storage(key, STORAGES[kind.text], total, start, length)
 
 
-# What the names in a checkpoint make. The arguments are PyTorch's; those that no weight depends on are
-# the starred rest: requires_grad and hooks.
+# What the names in a checkpoint make. The arguments are PyTorch's, and their number is fixed: a tuple of
+# a million, written once and called a million times, must not be unpacked.
 
 
-def _ordered_dict(pairs: object = ()) -> dict[str, object]:
-    if not isinstance(pairs, list | tuple):
-        raise ValueError("an OrderedDict of something that is no list of pairs")
-    return _string_keys(pairs)  # Python 2 gives the pairs, Python 3 fills an empty one by SETITEMS
+def _ordered_dict(pairs: object = None) -> dict[str, object]:
+    if pairs is None:
+        return {}  # Python 3 fills it by SETITEMS
+    if not isinstance(pairs, list):
+        raise ValueError("an OrderedDict of what is no list of pairs")
+    items = _string_keys(pairs)  # Python 2 gives the pairs here
+    pairs.clear()  # so that a long list cannot be turned into a dict again and again
+    return items
 
 
 def _tensor(storage: object, offset: object, size: object, stride: object) -> Tensor:
@@ -443,7 +503,7 @@ def _tensor_v3(
     return Tensor(plain.storage, DTYPES[dtype.text], plain.offset, plain.size, plain.stride)
 
 
-def _parameter(data: object, *_: object) -> object:
+def _parameter(data: object, grad: object, hooks: object, state: object = None) -> object:
     return data
 
 

@@ -32,8 +32,9 @@ def of_each_dtype() -> dict[str, torch.Tensor]:
     tensors["uint8"] = (torch.arange(6) * 40).to(torch.uint8)
     tensors["uint16"] = (torch.arange(6) * 13000).to(torch.uint16)
     tensors["bool"] = torch.arange(6) % 3 == 0
-    # Every 257th bit pattern: zeros, subnormals, infinities and NaNs of both signs are among them.
-    bits = torch.arange(0, 65536, 257)
+    # Bit patterns over the whole range; then zeros, subnormals, infinities and NaNs (a signalling one first).
+    hard = [0x0000, 0x8000, 0x0001, 0x8001, 0x007F, 0x7F80, 0xFF80, 0x7F81, 0x7FC0, 0xFFFF]
+    bits = torch.cat([torch.arange(0, 65536, 521), torch.tensor(hard)])
     tensors["bfloat16"] = torch.where(bits < 32768, bits, bits - 65536).to(torch.int16).view(torch.bfloat16)
     return tensors
 
@@ -67,7 +68,7 @@ def views() -> dict[str, torch.Tensor]:
 
 
 def model() -> torch.nn.Module:
-    layers = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Linear(2, 1))
+    layers = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 3))
     with torch.no_grad():
         for start, tensor in enumerate(layers.state_dict().values()):
             tensor.copy_((torch.arange(tensor.numel()) + start).reshape(tensor.shape))
@@ -77,7 +78,7 @@ def model() -> torch.nn.Module:
 def training() -> dict[str, object]:
     """What a training script saves: the weights of a DataParallel model and everything else."""
     wrapped = torch.nn.DataParallel(model())
-    optimizer = torch.optim.Adam(wrapped.parameters())
+    optimizer = torch.optim.SGD(wrapped.parameters(), momentum=0.9)
     sum(parameter.sum() for parameter in wrapped.parameters()).backward()
     weights = {name: tensor.clone() for name, tensor in wrapped.state_dict().items()}
     optimizer.step()
@@ -106,15 +107,14 @@ def main() -> None:
     save(views(), "views")
     save(training(), "training")
     save(model().state_dict(), "model")
-    save(torch.nn.Linear(2, 1), "whole")
-    save({"w": torch.arange(2.0) * 1j}, "complex")
-    torch.save(model().state_dict(), HERE / "protocol5.pt", pickle_protocol=5)
+    torch.save({"w": torch.arange(3.0)}, HERE / "protocol5.pt", pickle_protocol=5)
+    torch.save({"w": torch.arange(2.0) * 1j}, HERE / "complex.pt")
     torch.save({"w": torch.eye(2).to_sparse()}, HERE / "sparse.pt")
-    torch.save({"w": torch.quantize_per_tensor(torch.arange(2.0), 0.5, 0, torch.qint8)}, HERE / "quantized.pt")
+    torch.save(torch.nn.Linear(2, 1), HERE / "whole.pt")
     torch.serialization.set_crc32_options(False)
     torch.save({"w": torch.arange(3.0)}, HERE / "unchecked.pt")
-    tensors = of_each_dtype()
-    save_file(tensors | {"scalar": torch.tensor(2.5), "empty": torch.empty(0, 3)}, HERE / "dtypes.safetensors")
+    shapes = {"scalar": torch.tensor(2.5), "empty": torch.empty(0, 3)}
+    save_file(of_each_dtype() | shapes, HERE / "dtypes.safetensors")
     save_file({"w": torch.arange(2.0).to(torch.float8_e4m3fn)}, HERE / "float8.safetensors")
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from functools import singledispatch
 from typing import Any
 
-import numpy as np
 import torch
 
 from lrpref import composites, heads
@@ -21,9 +20,7 @@ from lrpref.fold import fold
 from lrpref.kernels.operations import Array
 from lrpref.layers import Add
 from lrpref.network import Network
-from lrpref.rules import (
-    AlphaBeta, Flat, GeneralizedGamma, Pass, Rule, Stabilizer, WSquare, ZBox, Zero, ZPlus,
-)  # fmt: skip
+from lrpref.rules import AlphaBeta, Flat, GeneralizedGamma, Pass, Rule, Stabilizer, WSquare, ZBox, Zero, ZPlus
 
 zennit = require("zennit")
 
@@ -85,7 +82,7 @@ def _check_order(module: TorchNetwork, network: Network) -> None:
     """Zennit's "first layer" is the first in the order of definition, PyTorch's order of modules."""
     names = [node.name for node in network.nodes]
     if [name for name, _ in module.named_modules() if name in names] != names:
-        raise BadNetwork("the nodes' names give PyTorch another order of modules: rename what is not together")
+        raise BadNetwork("zennit wants nodes that share a prefix of their names to follow one another")
 
 
 def _named(network: Network, name: str) -> Any:
@@ -97,7 +94,7 @@ def _named(network: Network, name: str) -> Any:
         return made()
     if network.preprocessing is None:
         raise BadRule("zennit's composite 'epsilon-gamma-box' needs bounds: a network with preprocessing")
-    low, high = (torch.tensor(bound)[None, :, None, None] for bound in network.preprocessing.box())
+    low, high = (torch.tensor(bound)[None] for bound in network.preprocessing.box())  # zennit adds H and W
     return made(low=low, high=high)
 
 
@@ -191,15 +188,10 @@ def _(rule: WSquare) -> Any:
 
 @hook.register
 def _(rule: ZBox) -> Any:
-    low, high = (_column(bound) for bound in (rule.low, rule.high))
+    low, high = (torch.tensor(bound)[None] for bound in (rule.low, rule.high))
     return zennit.rules.ZBox(low, high, **_options(rule))
 
 
 @hook.register
 def _(rule: Pass) -> Any:
     return zennit.rules.Pass()
-
-
-def _column(bound: Array) -> torch.Tensor:
-    """Shape bounds () or (C,) so that they broadcast over (N, C, H, W)."""
-    return torch.tensor(np.asarray(bound, np.float64).reshape(1, -1, 1, 1) if bound.ndim == 1 else bound)

@@ -1,0 +1,174 @@
+"""An architecture: a network without its numbers, read from a document in TOML's types.
+
+The document is a file of the user's, one of the files in `architectures/`, or what a builder there makes::
+
+    name = "small"
+    input = [1, 28, 28]         # one sample: [C, H, W] or [J]
+    classes = ["cat", "dog"]    # or "imagenet"; may be left out
+
+    [preprocessing]             # fields of lrpref.preprocessing.Preprocessing; may be left out
+    size = [28, 28]
+    channels = "L"
+
+    [[node]]                    # in topological order; the last node is the output
+    name = "conv"
+    layer = "Conv2d"            # a layer of lrpref.layers, and its parameters: as they are there,
+    out = 4                     # but where it has weights as in lrpref.weights_import.recipes
+    kernel = 3
+    inputs = ["input"]          # default: the node before, for the first one "input"
+    tensors = "features.0"      # it reads features.0.weight ...; default: the node's name
+
+    [[node]]
+    name = "flatten"
+    layer = "Flatten"
+
+    [[node]]
+    name = "score"
+    layer = "Dense"
+    out = 2
+
+A list of one-line tables, `node = [{ name = "conv", ... }, ...]`, is the same document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lrpref import data
+from lrpref.errors import BadNetwork
+from lrpref.layers import Shape
+from lrpref.network import INPUT
+from lrpref.preprocessing import Preprocessing
+from lrpref.weights_import.recipes import Recipe, recipe
+from lrpref.weights_import.tables import fill, within
+
+Document = dict[str, Any]
+"""Tables, lists, strings, numbers and booleans: what `tomllib` makes of a TOML file."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """
+    A node in its place; in a document these are the keys of every node.
+
+    Parameters
+    ----------
+    name : str
+        The node's name.
+    layer : str
+        The layer's name.
+    inputs : tuple of str
+        The nodes it reads; not given: the node before.
+    tensors : str, optional
+        What its tensors' names begin with; the node's name where not given.
+    """
+
+    name: str
+    layer: str
+    inputs: tuple[str, ...] = ()
+    tensors: str | None = None
+
+    def __str__(self) -> str:
+        return f"node '{self.name}' ({self.layer})"
+
+    def tensor(self, part: str) -> str:
+        """
+        Name a tensor of this node.
+
+        Parameters
+        ----------
+        part : str
+            The last part, like `weight`.
+
+        Returns
+        -------
+        str
+            The name in the weight file.
+        """
+        prefix = self.name if self.tensors is None else self.tensors
+        return f"{prefix}.{part}" if prefix else part
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """
+    A network without its numbers.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    input : tuple of int
+        Shape of one sample.
+    nodes : tuple of (Place, Recipe)
+        In topological order.
+    classes : tuple of str
+        Names of the outputs, or nothing.
+    preprocessing : Preprocessing, optional
+        How a picture becomes an input.
+    """
+
+    name: str
+    input: Shape
+    nodes: tuple[tuple[Place, Recipe], ...]
+    classes: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
+
+    @classmethod
+    def of(cls, document: Document) -> Architecture:
+        """
+        Read a document.
+
+        Parameters
+        ----------
+        document : dict
+            See the head of this module.
+
+        Returns
+        -------
+        Architecture
+            The architecture; whether the shapes fit shows in `lrpref.weights_import.build`.
+
+        Raises
+        ------
+        BadNetwork
+            If a key is unknown, missing or of the wrong type, or there is no such layer: where, and what
+            is wanted.
+        """
+        head = fill(_Head, document)
+        if min(head.input, default=0) < 1:
+            raise BadNetwork(f"input is {list(head.input)}, wants [J] or [C, H, W]")
+        nodes, before = [], INPUT
+        for number, table in enumerate(head.node, start=1):
+            place, its_recipe = _node(number, table, before)
+            nodes.append((place, its_recipe))
+            before = place.name
+        classes = data.imagenet_classes() if head.classes == "imagenet" else head.classes
+        if isinstance(classes, str):
+            raise BadNetwork(f"classes is {classes!r}, wants \"imagenet\" or a list of names")
+        with within("[preprocessing]"):
+            steps = None if head.preprocessing is None else fill(Preprocessing, head.preprocessing)
+        return cls(head.name, head.input, tuple(nodes), classes, steps)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The keys of a document."""
+
+    name: str
+    input: tuple[int, ...]
+    node: tuple[dict[str, Any], ...]
+    classes: str | tuple[str, ...] = ()
+    preprocessing: dict[str, Any] | None = None
+
+
+def _node(number: int, table: Mapping[str, Any], before: str) -> tuple[Place, Recipe]:
+    common = Place.__dataclass_fields__
+    with within(f"node {table.get('name', number)!r}"):
+        place = fill(Place, {"inputs": [before]} | {k: v for k, v in table.items() if k in common})
+        if not place.inputs:
+            raise BadNetwork("inputs is [], wants one or more")
+    with within(str(place)):
+        return place, recipe(place.layer, {k: v for k, v in table.items() if k not in common})
