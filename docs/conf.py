@@ -2,7 +2,7 @@
 
 project = "lrpref"
 author = "the lrpref developers"
-copyright = "2026, the lrpref developers"  # noqa: A001
+copyright = "2026, the lrpref developers"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 html_theme = "furo"

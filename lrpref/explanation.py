@@ -190,7 +190,7 @@ def explain(
         )
     return Explanation(
         network, canonical, np.asarray(x), scores, classes, relevances, ledger, rules, name, backend, dtype,
-        _warnings(network, canonical, classes, scores, rules),
+        _warnings(network, canonical, classes, scores, rules, np.asarray(x)),
     )  # fmt: skip
 
 
@@ -227,7 +227,12 @@ def _forward_bits(network: Network) -> int:
 
 
 def _warnings(
-    network: Network, canonical: Network, classes: Array | None, scores: Array, rules: Mapping[str, Rule]
+    network: Network,
+    canonical: Network,
+    classes: Array | None,
+    scores: Array,
+    rules: Mapping[str, Rule],
+    x: Array,
 ) -> list[str]:
     notes = []
     if canonical.top not in (network.top, canonical.merged.get(network.top)):
@@ -238,6 +243,9 @@ def _warnings(
     unfolded = [n.name for n in canonical.nodes if isinstance(n.layer, BatchNorm)]
     if unfolded:
         notes.append(f"batch norms that no linear layer could take: {', '.join(unfolded)}")
+    outside = [n.name for n in canonical.nodes if n.inputs == (INPUT,) and not rules[n.name].admits(x)]
+    if outside:
+        notes.append(f"inputs of {', '.join(outside)} lie outside the rule's bounds: are they preprocessed?")
     if classes is not None:
         values = exact.as_float(scores).reshape(len(scores), -1)[np.arange(len(scores)), classes]
         if (values < 0).any():

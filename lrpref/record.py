@@ -108,7 +108,8 @@ def _versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
+    return {**found, "blas": f"{blas.get('name')} {blas.get('version')}"}
 
 
 def arrays_of(explanation: Explanation) -> dict[str, Array]:

@@ -205,6 +205,22 @@ class Rule:
         """
         raise NotImplementedError
 
+    def admits(self, a: Array) -> bool:
+        """
+        Tell whether the rule is meant for such activations.
+
+        Parameters
+        ----------
+        a : ndarray, shape (N, ...)
+            Lower activations.
+
+        Returns
+        -------
+        bool
+            False where they lie outside the rule's bounds (`ZBox`).
+        """
+        return True
+
     def proportional(self) -> Rule:
         """
         Give the rule for a sum of branches: in proportion to the summands, with this stabilizer.
@@ -212,7 +228,7 @@ class Rule:
         Returns
         -------
         Rule
-            LRP-0 with this rule's stabilizer and bias treatment.
+            LRP-0 with this rule's stabilizer; a sum has no bias.
         """
         return Zero(stabilizer=self.stabilizer)
 
@@ -446,6 +462,10 @@ class ZBox(Rule):
     def shares(self, a: Array, w: Array, b: Array | None, z: Array) -> list[Share]:
         low, high = (_per_channel(bound, a) for bound in (self.low, self.high))
         return [Share([(a, w), (low, -positive(w)), (high, -negative(w))], None)]
+
+    def admits(self, a: Array) -> bool:
+        low, high = (_per_channel(bound, a) for bound in (self.low, self.high))
+        return bool(((low <= a) & (a <= high)).all())
 
 
 def _per_channel(bound: Array, a: Array) -> Array:

@@ -1,14 +1,18 @@
 """The command line, as a user meets it: what works, and one line for what cannot."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from lrpref import data
 from lrpref.cli import app
+from lrpref.weights_import.architectures import get
+from lrpref.weights_import.build import expected_tensors
 
 
 def run(*arguments):
@@ -36,6 +40,13 @@ def files(tmp_path_factory):
     (folder / "mine.toml").write_text('[nodes]\n"conv*" = "gamma(-1)"\n', encoding="utf-8")
     (folder / "gaps.toml").write_text('[nodes]\n"conv1" = "zero"\n', encoding="utf-8")
     (folder / "typo.toml").write_text('base = "epsilon"\n[nodes]\n"cnov1" = "zero"\n', encoding="utf-8")
+    weights = {n: np.zeros(s, np.float32) for n, s in expected_tensors(get("fashion-cnn")).items()}
+    save_file({**weights, "extra": np.zeros(3)}, folder / "wrong.safetensors")
+    weights["fc1.bias"][7] = np.inf
+    save_file(weights, folder / "inf.safetensors")
+    (folder / "hostile.pt").write_bytes(b"\x80\x02cos\nsystem\nX\x12\x00\x00\x00touch lrpref-was-here\x85R.")
+    with zipfile.ZipFile(folder / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("archive/data.pkl", bytes(10_000_000))
     (folder / "file").write_text("", encoding="utf-8")
     Image.fromarray(data.image(0)).save(folder / "shirt.png")
     return folder
@@ -105,6 +116,12 @@ BAD = {
     "--model {files}/torn.safetensors": "torn.safetensors",
     "--model {files}/shirt.png --architecture vgg16": "shirt.png",
     "--model {files}/shirt.png --architecture vgg17": "vgg17",
+    "--model {files}/hostile.pt --architecture fashion-cnn": "'os.system'",
+    "--model {files}/bomb.pt --architecture fashion-cnn": "bomb.pt",
+    "--model {files}/wrong.safetensors --architecture fashion-cnn": "1 unexpected: extra (3,)",
+    "--model {files}/wrong.safetensors --architecture vgg16": "does not fit architecture 'vgg16'",
+    "--model {files}/inf.safetensors --architecture fashion-cnn": "fc1.bias holds inf at (7,)",
+    "--model {files}/wrong.safetensors": "give an architecture",
     "--out {files}": "other files than a record",
     "--out {files}/file": "not a folder",
     "--out {files}/file/out": "cannot be",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import Any
 
 import numpy as np
@@ -96,9 +96,20 @@ class TorchNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
 
 
 class UnevenConv2d(nn.Conv2d):  # type: ignore[misc, unused-ignore]
-    """A convolution with its own padding on each side: (left, right, top, bottom), in pixels."""
+    """
+    A convolution with its own padding on each side.
 
-    sides: tuple[int, int, int, int]
+    Parameters
+    ----------
+    sides : tuple of int
+        Padding (left, right, top, bottom), in pixels.
+    *arguments, **options
+        As for `torch.nn.Conv2d`.
+    """
+
+    def __init__(self, sides: tuple[int, int, int, int], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.sides = sides
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """
@@ -252,14 +263,21 @@ def _(layer: layers.Dense, shape: Shape) -> nn.Module:
 
 @module_of.register
 def _(layer: layers.Conv2d, shape: Shape) -> nn.Module:
-    window, groups, bias = layer.window(), layer.groups, layer.bias is not None
+    window = layer.window()
     top, bottom, left, right = window.padding
     even = top == bottom and left == right
-    made = (nn.Conv2d if even else UnevenConv2d)(
-        layer.weight.shape[1] * groups, len(layer.weight), window.kernel, window.stride,
-        (top, left) if even else 0, window.dilation, groups, bias, device="meta",
-    )  # fmt: skip
-    made.sides = (left, right, top, bottom)
+    make = nn.Conv2d if even else partial(UnevenConv2d, (left, right, top, bottom))
+    made = make(
+        layer.weight.shape[1] * layer.groups,
+        len(layer.weight),
+        window.kernel,
+        window.stride,
+        (top, left) if even else 0,
+        window.dilation,
+        layer.groups,
+        layer.bias is not None,
+        device="meta",
+    )
     return _with(made, weight=layer.weight, bias=layer.bias)
 
 

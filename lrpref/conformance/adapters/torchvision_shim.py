@@ -35,7 +35,8 @@ def import_torchvision(package: str = "torchvision") -> Any:
     except RuntimeError as error:  # operator torchvision::nms does not exist
         if _operators or "torchvision::" not in str(error):
             raise
-    _operators.append(torch.library.Library("torchvision", "DEF"))
+    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call, unused-ignore]
     for name in _NEEDED:
-        _operators[0].define(f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+        library.define(f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+    _operators.append(library)
     return importlib.import_module(package)
