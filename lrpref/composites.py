@@ -10,26 +10,19 @@ from __future__ import annotations
 import math
 import os
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from lrpref.errors import BadRule
 from lrpref.kernels.operations import Array
-from lrpref.layers import AdaptiveAvgPool2d, Add, AvgPool2d, BatchNorm, Conv2d, Dense, MaxPool2d, SumPool2d
 from lrpref.network import INPUT, Network, Node
 from lrpref.rules import Rule, parse
 
-KINDS = {
-    Conv2d: "convolution", Dense: "dense", MaxPool2d: "max-pooling", AvgPool2d: "average-pooling",
-    SumPool2d: "average-pooling", AdaptiveAvgPool2d: "average-pooling", Add: "sum", BatchNorm: "norm",
-}  # fmt: skip
-"""Layer classes, as composites name them."""
-
-SAFE = "stabilizer=signed(1e-6)"
-"""The stabilizer that presets under zennit's names carry everywhere."""
+KINDS = ("convolution", "dense", "max-pooling", "average-pooling", "sum", "norm")
+"""Kinds of linear layers (`Layer.role`)."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +91,11 @@ class Composite:
         return rules
 
     def _first(self, network: Network) -> Node | None:
-        return next((n for n in network.nodes if KINDS.get(type(n.layer)) in self.first), None)
+        return next((n for n in network.nodes if n.layer.role in self.first), None)
 
     def _choose(self, node: Node, is_first: bool, region: str) -> str | None:
         named = [rule for pattern, rule in self.nodes.items() if fnmatchcase(node.name, pattern)]
-        kind = KINDS[type(node.layer)]
+        kind = node.layer.role
         by_first = [self.first[kind]] if is_first else []
         by_kind = [table[key] for table, key in ((self.kinds, kind), (self.regions, region)) if key in table]
         return next(iter([*named, *by_first, *by_kind]), None)
@@ -117,262 +110,123 @@ def _parse(node: Node, text: str, box: tuple[Array, Array] | None) -> Rule:
 
 def _regions(network: Network) -> dict[str, str]:
     """Say for each node whether it is lower, middle or upper."""
-    convolutions = [n.name for n in network.nodes if isinstance(n.layer, Conv2d)]
+    convolutions = [n.name for n in network.nodes if n.layer.role == "convolution"]
     lower = set(convolutions[: math.ceil(len(convolutions) / 2)])
     regions = {INPUT: "lower"}
     for node in network.nodes:
-        if isinstance(node.layer, Dense):
+        if node.layer.role == "dense":
             regions[node.name] = "upper"
-        elif isinstance(node.layer, Conv2d):
+        elif node.layer.role == "convolution":
             regions[node.name] = "lower" if node.name in lower else "middle"
         else:
             regions[node.name] = regions[node.inputs[0]]
     return regions
 
 
+@dataclass(frozen=True)
+class Preset:
+    """
+    A named composite as data, its parameters in braces.
+
+    Parameters
+    ----------
+    regions : mapping of str to str
+        As in `Composite`.
+    kinds : mapping of str to str
+        As in `Composite`.
+    first : mapping of str to str
+        As in `Composite`.
+    defaults : mapping of str to Any
+        The parameters, and what they are where not given.
+    """
+
+    regions: Mapping[str, str] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    first: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def fill(self, name: str, first: str | None, pooling: str | None, given: Mapping[str, Any]) -> Composite:
+        """
+        Make the composite.
+
+        Parameters
+        ----------
+        name : str
+            What it is called.
+        first : str or None
+            Another rule for the first convolution.
+        pooling : str or None
+            Another rule for max pooling.
+        given : mapping of str to Any
+            Parameters.
+
+        Returns
+        -------
+        Composite
+            The composite.
+        """
+        values = {**self.defaults, **given}
+        own_first = self.first if first is None else {"convolution": first}
+        own_kinds = self.kinds if pooling is None else {**self.kinds, "max-pooling": pooling}
+        tables = [
+            {key: rule.format(**values) for key, rule in table.items()}
+            for table in (own_first, own_kinds, self.regions)
+        ]
+        return Composite(name, {}, *tables)
+
+
+SAFE = "stabilizer=signed(1e-6)"
+"""The stabilizer that presets under zennit's names carry in every share."""
+
+
 def _everywhere(rule: str) -> dict[str, str]:
     return dict.fromkeys(("lower", "middle", "upper"), rule)
 
 
-def _uniform(name: str, rule: str, first: str | None, pooling: str | None) -> Composite:
-    return Composite(
-        name,
-        nodes={},
-        first={"convolution": first} if first else {},
-        kinds={"max-pooling": pooling} if pooling else {},
-        regions=_everywhere(rule),
-    )
+def _by_kind(convolution: str, dense: str) -> dict[str, str]:
+    """Give the presets under zennit's names their rules: sums and averages are in proportion there."""
+    proportional = dict.fromkeys(("average-pooling", "sum"), f"zero({SAFE})")
+    return {"convolution": convolution, "dense": dense, "max-pooling": "winner-take-all", "norm": "pass",
+            **proportional}  # fmt: skip
 
 
-def lrp_0(first: str | None = None, pooling: str | None = "winner-take-all") -> Composite:
-    """
-    Uniform LRP-0 (Fig. 10.4).
+_FLAT_FIRST = dict.fromkeys(("convolution", "dense"), f"flat({SAFE})")
+_ALPHA2_BETA1 = _by_kind(f"alpha-beta(2,1,{SAFE})", "epsilon({eps})")
+_PLUS = _by_kind(f"z-plus({SAFE})", "epsilon({eps})")
+_EPS = {"eps": 1e-6}
 
-    Parameters
-    ----------
-    first : str, optional
-        Another rule for the first convolution.
-    pooling : str, optional
-        Rule of max pooling; None is as-sum pooling under the region's rule.
-
-    Returns
-    -------
-    Composite
-        The composite.
-    """
-    return _uniform("lrp-0", "zero", first, pooling)
-
-
-def epsilon(eps: str | float = "0.25std", first: str | None = None, pooling: str | None = None) -> Composite:
-    """
-    Uniform LRP-eps (Fig. 10.4).
-
-    Parameters
-    ----------
-    eps : str or float
-        As in the rule's name: `0.25std` or a number.
-    first : str, optional
-        Another rule for the first convolution.
-    pooling : str, optional
-        Rule of max pooling; None is as-sum pooling under the region's rule.
-
-    Returns
-    -------
-    Composite
-        The composite.
-    """
-    return _uniform("epsilon", f"epsilon({eps})", first, pooling)
-
-
-def gamma(gamma: float = 0.25, first: str | None = None, pooling: str | None = None) -> Composite:
-    """
-    Uniform LRP-gamma, in its generalized form (Fig. 10.4).
-
-    Parameters
-    ----------
-    gamma : float
-        How much positive contributions are favoured.
-    first : str, optional
-        Another rule for the first convolution.
-    pooling : str, optional
-        Rule of max pooling; None is as-sum pooling under the region's rule.
-
-    Returns
-    -------
-    Composite
-        The composite.
-    """
-    return _uniform("gamma", f"generalized-gamma({gamma})", first, pooling)
-
-
-def chapter(gamma: float = 0.25, eps: str | float = "0.25std", pooling: str | None = None) -> Composite:
-    """
-    Composite LRP of the chapter: z^B first, gamma lower, eps middle, LRP-0 upper (Fig. 10.4).
-
-    On VGG-16 this is the authors' own choice: conv1_2 to pool3 gamma, conv4_1 to pool5 eps.
-
-    Parameters
-    ----------
-    gamma : float
-        gamma of the lower layers.
-    eps : str or float
-        eps of the middle layers.
-    pooling : str, optional
-        Rule of max pooling; None is as-sum pooling under the region's rule.
-
-    Returns
-    -------
-    Composite
-        The composite.
-    """
-    return Composite(
-        "chapter",
-        nodes={},
+COMPOSITES: dict[str, Preset] = {
+    # Fig. 10.4. On VGG-16 `chapter` is the authors' own choice: conv1_2 to pool3 gamma, conv4_1 to pool5 eps.
+    "chapter": Preset(
+        regions={"lower": "generalized-gamma({gamma})", "middle": "epsilon({eps})", "upper": "zero"},
         first={"convolution": "z-box"},
-        kinds={"max-pooling": pooling} if pooling else {},
-        regions={"lower": f"generalized-gamma({gamma})", "middle": f"epsilon({eps})", "upper": "zero"},
-    )
-
-
-def _zennit(name: str, convolution: str, dense: str, first: Mapping[str, str], **kinds: str) -> Composite:
-    """Composite under a name of zennit's: rules by kind of layer, sums and averages in proportion."""
-    proportional = f"zero({SAFE})"
-    return Composite(
-        name,
-        nodes={},
-        first=first,
-        kinds={
-            "convolution": convolution,
-            "dense": dense,
-            "max-pooling": "winner-take-all",
-            "average-pooling": proportional,
-            "sum": proportional,
-            "norm": "pass",
-            **kinds,
-        },
-        regions={},
-    )
-
-
-def epsilon_gamma_box(gamma: float = 0.25, eps: float = 1e-6) -> Composite:
-    """
-    Give dense layers eps, convolutions gamma, the first of them z^B.
-
-    Parameters
-    ----------
-    gamma : float
-        gamma of the convolutions.
-    eps : float
-        eps of the dense layers.
-
-    Returns
-    -------
-    Composite
-        The composite.
-    """
-    first = {"convolution": f"z-box({SAFE})"}
-    return _zennit("epsilon-gamma-box", f"generalized-gamma({gamma},{SAFE})", f"epsilon({eps})", first)
-
-
-def epsilon_plus(eps: float = 1e-6) -> Composite:
-    """
-    Give dense layers eps, convolutions z-plus.
-
-    Parameters
-    ----------
-    eps : float
-        eps of the dense layers.
-
-    Returns
-    -------
-    Composite
-        The composite.
-    """
-    return _zennit("epsilon-plus", f"z-plus({SAFE})", f"epsilon({eps})", {})
-
-
-def epsilon_plus_flat(eps: float = 1e-6) -> Composite:
-    """
-    Give dense layers eps, convolutions z-plus, the first layer flat.
-
-    Parameters
-    ----------
-    eps : float
-        eps of the dense layers.
-
-    Returns
-    -------
-    Composite
-        The composite.
-    """
-    return _zennit("epsilon-plus-flat", f"z-plus({SAFE})", f"epsilon({eps})", _flat_first())
-
-
-def epsilon_alpha2_beta1(eps: float = 1e-6) -> Composite:
-    """
-    Give dense layers eps, convolutions alpha2-beta1.
-
-    Parameters
-    ----------
-    eps : float
-        eps of the dense layers.
-
-    Returns
-    -------
-    Composite
-        The composite.
-    """
-    return _zennit("epsilon-alpha2-beta1", f"alpha-beta(2,1,{SAFE})", f"epsilon({eps})", {})
-
-
-def epsilon_alpha2_beta1_flat(eps: float = 1e-6) -> Composite:
-    """
-    Give dense layers eps, convolutions alpha2-beta1, the first layer flat.
-
-    Parameters
-    ----------
-    eps : float
-        eps of the dense layers.
-
-    Returns
-    -------
-    Composite
-        The composite.
-    """
-    return _zennit("epsilon-alpha2-beta1-flat", f"alpha-beta(2,1,{SAFE})", f"epsilon({eps})", _flat_first())
-
-
-def excitation_backprop() -> Composite:
-    """
-    Give every dense and convolution layer z-plus.
-
-    Returns
-    -------
-    Composite
-        The composite.
-    """
-    return _zennit("excitation-backprop", f"z-plus({SAFE})", f"z-plus({SAFE})", {})
-
-
-def _flat_first() -> dict[str, str]:
-    return dict.fromkeys(("convolution", "dense"), f"flat({SAFE})")
-
-
-COMPOSITES: dict[str, Callable[..., Composite]] = {
-    "chapter": chapter,
-    "lrp-0": lrp_0,
-    "epsilon": epsilon,
-    "gamma": gamma,
-    "epsilon-gamma-box": epsilon_gamma_box,
-    "epsilon-plus": epsilon_plus,
-    "epsilon-plus-flat": epsilon_plus_flat,
-    "epsilon-alpha2-beta1": epsilon_alpha2_beta1,
-    "epsilon-alpha2-beta1-flat": epsilon_alpha2_beta1_flat,
-    "excitation-backprop": excitation_backprop,
+        defaults={"gamma": 0.25, "eps": "0.25std"},
+    ),
+    "lrp-0": Preset(_everywhere("zero"), kinds={"max-pooling": "winner-take-all"}),
+    "epsilon": Preset(_everywhere("epsilon({eps})"), defaults={"eps": "0.25std"}),
+    "gamma": Preset(_everywhere("generalized-gamma({gamma})"), defaults={"gamma": 0.25}),
+    # Names of zennit's, with their meaning there.
+    "epsilon-gamma-box": Preset(
+        kinds=_by_kind(f"generalized-gamma({{gamma}},{SAFE})", "epsilon({eps})"),
+        first={"convolution": f"z-box({SAFE})"},
+        defaults={"gamma": 0.25, **_EPS},
+    ),
+    "epsilon-plus": Preset(kinds=_PLUS, defaults=_EPS),
+    "epsilon-plus-flat": Preset(kinds=_PLUS, first=_FLAT_FIRST, defaults=_EPS),
+    "epsilon-alpha2-beta1": Preset(kinds=_ALPHA2_BETA1, defaults=_EPS),
+    "epsilon-alpha2-beta1-flat": Preset(kinds=_ALPHA2_BETA1, first=_FLAT_FIRST, defaults=_EPS),
+    "excitation-backprop": Preset(kinds=_by_kind(f"z-plus({SAFE})", f"z-plus({SAFE})")),
 }
+"""The composites that have a name."""
 
 
-def get(name: str | os.PathLike[str] | Composite, **parameters: Any) -> Composite:
+def get(
+    name: str | os.PathLike[str] | Composite,
+    *,
+    first: str | None = None,
+    pooling: str | None = None,
+    **parameters: Any,
+) -> Composite:
     """
     Get a composite by name, or read one from a TOML file.
 
@@ -380,8 +234,12 @@ def get(name: str | os.PathLike[str] | Composite, **parameters: Any) -> Composit
     ----------
     name : str, path-like or Composite
         A name in `COMPOSITES`; a path that ends in `.toml`; or a composite, which is returned.
+    first : str, optional
+        For a named one: another rule for the first convolution, such as `z-box`.
+    pooling : str, optional
+        For a named one: another rule for max pooling, such as `winner-take-all(split)`.
     **parameters
-        Parameters of the named composite, such as `gamma=0.1` or `pooling="winner-take-all"`.
+        For a named one: its own parameters, such as `gamma=0.1` or `eps="0.1std"`.
 
     Returns
     -------
@@ -401,10 +259,12 @@ def get(name: str | os.PathLike[str] | Composite, **parameters: Any) -> Composit
         raise BadRule(
             f"unknown composite {str(name)!r}: there are {', '.join(COMPOSITES)}, or a TOML file of your own"
         )
-    try:
-        return COMPOSITES[str(name)](**parameters)
-    except TypeError as error:
-        raise BadRule(f"composite '{name}': {str(error).split('() ')[-1]}") from None
+    preset = COMPOSITES[str(name)]
+    unknown = sorted(parameters.keys() - preset.defaults.keys())
+    if unknown:
+        known = ", ".join([*preset.defaults, "first", "pooling"])
+        raise BadRule(f"composite '{name}' has no parameter {unknown[0]!r}; it has {known}")
+    return preset.fill(str(name), first, pooling, parameters)
 
 
 def _read(path: Path) -> Composite:
@@ -425,8 +285,8 @@ def _read(path: Path) -> Composite:
     if unknown:
         raise BadRule(f"{path}: unknown key {unknown[0]!r}; it has base, name, {', '.join(sorted(tables))}")
     allowed = {
-        "first": set(KINDS.values()),
-        "kinds": set(KINDS.values()),
+        "first": set(KINDS),
+        "kinds": set(KINDS),
         "regions": {"lower", "middle", "upper"},
     }
     base = get(data["base"]) if "base" in data else Composite("", {}, {}, {}, {})

@@ -93,6 +93,8 @@ class Layer:
     """How many inputs the layer takes; None: two or more."""
     is_linear: ClassVar[bool] = False
     """Whether a rule applies."""
+    role: ClassVar[str] = ""
+    """What composites call its kind: convolution, dense, max-pooling, average-pooling, sum, norm."""
 
     @property
     def kind(self) -> str:
@@ -395,6 +397,8 @@ class Dense(Weighted):
         Biases, the chapter's w_0k.
     """
 
+    role: ClassVar[str] = "dense"
+
     def __post_init__(self) -> None:
         if self.weight.ndim != 2:
             raise BadNetwork(f"Dense: weight is {self.weight.shape}, wants (K, J)")
@@ -436,6 +440,7 @@ class Conv2d(Weighted):
         Into how many groups K and C are split; C of them is a depthwise convolution.
     """
 
+    role: ClassVar[str] = "convolution"
     stride: Pair = 1
     padding: Padding = 0
     dilation: Pair = 1
@@ -502,6 +507,7 @@ class BatchNorm(LinearLayer):
         beta - mean * scale.
     """
 
+    role: ClassVar[str] = "norm"
     scale: Array
     shift: Array
 
@@ -557,6 +563,7 @@ class BatchNorm(LinearLayer):
 class Add(LinearLayer):
     """Sum of two or more branches of one shape: z = y_1 + y_2 + ..."""
 
+    role: ClassVar[str] = "sum"
     inputs: ClassVar[int | None] = None
 
     def output_shape(self, *shapes: Shape) -> Shape:
@@ -595,6 +602,7 @@ class Pool2d(LinearLayer):
         Whether a last window may reach beyond the image and its padding.
     """
 
+    role: ClassVar[str] = "average-pooling"
     kernel: Pair
     stride: Pair | None = None
     padding: Padding = 0
@@ -720,6 +728,7 @@ class AdaptiveAvgPool2d(LinearLayer):
         Height and width of the output. Region i of n covers rows floor(i H / n) to ceil((i+1) H / n).
     """
 
+    role: ClassVar[str] = "average-pooling"
     output: Pair = 1
 
     def __post_init__(self) -> None:
@@ -746,6 +755,8 @@ class MaxPool2d(Pool2d):
     For relevance it is one of two linear maps: the winners alone (winner-take-all), or the sum
     pooling of the same geometry (any other rule), which needs a >= 0 (Section 10.3.2).
     """
+
+    role: ClassVar[str] = "max-pooling"
 
     def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
         return np.asarray(kernels.max_pool2d(inputs[0], self._operation(inputs[0], "max_pool2d")))
