@@ -1,7 +1,7 @@
 # Every target sets up what it needs in .venv; nothing but Python 3.11+ and make is assumed.
 PYTHON ?= python3
 BIN := .venv/bin
-RUN := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python
+RUN := OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python
 TORCH ?= torch==2.13.0
 
 .PHONY: demo test check peers full docs bench clean

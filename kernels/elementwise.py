@@ -25,9 +25,13 @@ Function = Callable[..., Array]
 def _transcendental(x: Array, of_floats: Function, of_balls: str) -> Array:
     if x.dtype != object:
         return np.asarray(of_floats(x), dtype=x.dtype)
-    if x.size and not hasattr(x.flat[0], of_balls):
-        raise BadBackend(f"'{of_balls}' leaves the rational numbers: use dtype='ball' instead of 'exact'")
+    _check_beyond_rationals(x, of_balls)
     return each(methodcaller(of_balls), x)
+
+
+def _check_beyond_rationals(x: Array, function: str) -> None:
+    if x.dtype == object and x.size and not hasattr(x.flat[0], function):
+        raise BadBackend(f"'{function}' leaves the rational numbers: use dtype='ball' instead of 'exact'")
 
 
 def _exp(x: Array) -> Array:
@@ -39,6 +43,8 @@ def _tanh(x: Array) -> Array:
 
 
 def _erf(x: Array) -> Array:
+    if x.dtype == np.longdouble:
+        raise BadBackend("SciPy has no 'erf' in longdouble: use dtype='float64' or 'ball'")
     return _transcendental(x, special.erf, "erf")
 
 
@@ -107,6 +113,7 @@ def softplus(x: Array) -> Array:
 
 
 def gelu(x: Array) -> Array:
+    _check_beyond_rationals(x, "erf")  # before _sqrt2, which needs balls too
     return x * (1 + _erf(x / _sqrt2(x))) / 2
 
 

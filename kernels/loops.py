@@ -509,7 +509,7 @@ class Table:
 
     def preactivation(self, op: Operation, terms: Sequence[Term], b: Array | None) -> Array:
         """
-        Step 1: z_k = sum over terms of forward(p, w) + b.
+        Run step 1: z_k = sum over terms of forward(p, w) + b.
 
         Parameters
         ----------
@@ -534,7 +534,7 @@ class Table:
 
     def divide(self, z: Array, b: Array | None, R: Array, eps: Array, signed: bool) -> tuple[Array, Sums]:
         """
-        Step 2: s_k = R_k / (z_k + stabilizer), 0 where that is exactly 0; and what it books.
+        Run step 2: s_k = R_k / (z_k + stabilizer), 0 where that is exactly 0; and what it books.
 
         Parameters
         ----------
@@ -578,7 +578,7 @@ class Table:
         z: Array | None = None,
     ) -> tuple[Array, Sums]:
         """
-        Steps 1 and 2 of one share: z, and s = R / z.
+        Run steps 1 and 2 of one share: z, and s = R / z.
 
         Parameters
         ----------
@@ -611,7 +611,7 @@ class Table:
         self, op: Operation, terms: Sequence[Term], s: Array, coefficient: Array | float = 1
     ) -> tuple[Array, Array]:
         """
-        Steps 3 and 4 of one share: c, and R_j = coefficient * sum over terms of p c.
+        Run steps 3 and 4 of one share: c, and R_j = coefficient * sum over terms of p c.
 
         Parameters
         ----------

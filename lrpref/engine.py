@@ -130,6 +130,7 @@ def step(
         return Step(parts, row)
     linear = layer.linear(kernels, inputs, z, rule)
     lower = _redistribute(kernels, linear, arithmetic_of(R).cast(rule), R, row)
+    row.check_finite()
     return Step(layer.parts(lower), row)
 
 
@@ -260,7 +261,6 @@ def propagate(
                 activations[node.name],
                 relevance[node.name],
             )
-            done.ledger.check_finite()
         except LrprefError as error:
             raise type(error)(f"node '{node.name}': {error}") from None
         rows.append(done.ledger)

@@ -24,7 +24,7 @@ import ast
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 
@@ -175,6 +175,10 @@ class Rule:
     """Whether relevance passes unchanged, without the four steps."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.stabilizer, Stabilizer):
+            raise BadRule(
+                f"stabilizer is {self.stabilizer!r}: signed(eps), unsigned(eps) or relative(f) wanted"
+            )
         if self.bias not in BIAS_MODES:
             raise BadRule(f"unknown bias treatment {self.bias!r}: there are {', '.join(BIAS_MODES)}")
 
@@ -378,12 +382,13 @@ class AlphaBeta(Rule):
         super().__post_init__()
         _check_number("alpha", self.alpha)
         _check_number("beta", self.beta)
-        if self.alpha - self.beta != 1:
+        if abs(self.alpha - self.beta - 1) * 10**9 > 1:  # 2.3 - 1.3 is not 1 in floating point
             raise BadRule(f"alpha - beta is {self.alpha} - {self.beta}: 1 is wanted, or R is not conserved")
 
     def shares(self, a: Array, w: Array, b: Array | None, z: Array) -> list[Share]:
         shares = []
-        for q, part, other in ((self.alpha, positive, negative), (-self.beta, negative, positive)):
+        minus_beta = 1 - self.alpha  # to the last digit, so that the books close exactly
+        for q, part, other in ((self.alpha, positive, negative), (minus_beta, negative, positive)):
             if q != 0:
                 terms = [(positive(a), part(w)), (negative(a), other(w))]
                 shares.append(Share(terms, b if b is None else part(b), coefficient=q))
@@ -555,7 +560,8 @@ def parse(text: str, box: tuple[Array, Array] | None = None) -> Rule:
     name, arguments = match[1], re.sub(r"([0-9.eE+-]+)std\b", r"relative(\1)", match[2] or "")
     try:
         call = ast.parse(f"f({arguments})", mode="eval").body
-        assert isinstance(call, ast.Call)
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            _fail()
         args = [_value(node) for node in call.args]
         options = {str(k.arg): _value(k.value) for k in call.keywords}
         if name == "z-box" and not args and box is not None:
@@ -573,7 +579,7 @@ def _value(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
-def _fail() -> Any:
+def _fail() -> NoReturn:
     raise ValueError
 
 
