@@ -122,7 +122,7 @@ class Arithmetic:
                 continue
             if isinstance(value, np.ndarray):
                 changes[field.name] = self.array(value)
-            elif isinstance(value, float) and self.objects:
+            elif isinstance(value, Fraction) or (isinstance(value, float) and self.objects):
                 changes[field.name] = self.number(value)
             elif dataclasses.is_dataclass(value) and not isinstance(value, type):
                 changes[field.name] = self.cast(value)
@@ -135,12 +135,16 @@ def _rational(value: Any) -> Any:
     return value if isinstance(value, flint.fmpq) else flint.fmpq(*value.as_integer_ratio())
 
 
-def _rational_sqrt(value: Any) -> Any:
-    return _rational(math.sqrt(Fraction(int(value.p), int(value.q))))
+def _rounded_sqrt(p: int, q: int) -> float:
+    """Square root of p/q, rounded to float64 once: whole numbers carry it to far more bits before."""
+    bits = 128 + q.bit_length()
+    return float(Fraction(math.isqrt((p << 2 * bits) // q), 1 << bits))
 
 
 def _ball(value: Any) -> Any:
     flint = importlib.import_module("flint")
+    if isinstance(value, Fraction):
+        return flint.arb(flint.fmpq(*value.as_integer_ratio()))
     return value if isinstance(value, flint.arb) else flint.arb(value)
 
 
@@ -148,7 +152,15 @@ def _fraction(value: Any) -> Fraction:
     return value if isinstance(value, Fraction) else Fraction(value)
 
 
-FRACTIONS = Arithmetic("exact", np.dtype(object), _fraction, lambda value: Fraction(math.sqrt(value)))
+def _fraction_sqrt(value: Fraction) -> Fraction:
+    return Fraction(_rounded_sqrt(*value.as_integer_ratio()))
+
+
+def _rational_sqrt(value: Any) -> Any:
+    return _rational(_rounded_sqrt(int(value.p), int(value.q)))
+
+
+FRACTIONS = Arithmetic("exact", np.dtype(object), _fraction, _fraction_sqrt)
 """Exact arithmetic on the standard library alone."""
 
 

@@ -6,9 +6,9 @@ The expectations come from `definition`, which follows the formulas of Montavon 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
@@ -51,6 +51,12 @@ F = exact.FRACTIONS
 def q(*values: Any) -> Array:
     """Fractions in an array."""
     return F.array(np.array(values, dtype=object))
+
+
+def rounded_root(value: Fraction) -> Fraction:
+    """The square root, rounded to float64 once: sixty decimal digits stand for all of them."""
+    with localcontext(prec=60):
+        return Fraction(float((Decimal(value.numerator) / value.denominator).sqrt()))
 
 
 # The slow definition.
@@ -151,7 +157,7 @@ def stabilizers(rule: Rule, D: Sequence[Any]) -> list[Any]:
     if rule.stabilizer.kind == "unsigned":
         return [eps] * len(D)
     if rule.stabilizer.kind == "relative":  # the root is rounded to float64, as `exact` says
-        eps *= Fraction(math.sqrt(Fraction(sum(d * d for d in D), len(D))))
+        eps *= rounded_root(Fraction(sum(d * d for d in D), len(D)))
     return [eps if d >= 0 else -eps for d in D]
 
 
