@@ -253,11 +253,19 @@ def _story(explanation: Explanation, sample: int) -> str:
     )
     went = " ".join(f"{'-' if v < 0 else '+'} {abs(v):.4g} {name}" for name, v in value.items() if v)
     share = f" ({inputs / explained:.1%} reached the input)" if explained else ""
-    closes = "0: the books close exactly" if residual == 0 else f"{residual:.1e}: the books close to rounding"
+    closes = _closes(residual, abs(explained) + sum(map(abs, value.values())), explanation.dtype)
     target = explanation.target
     what = "relevance" if target is None else explanation.network.label(int(target[sample]))
     return (f"ledger ({explanation.composite}, {explanation.dtype}): f(x) = {explained:.6g} for '{what}' = "
-            f"{inputs:.4g} input {went}, residual {closes}{share}")  # fmt: skip
+            f"{inputs:.4g} input {went}, residual {residual:.1e}: {closes}{share}")  # fmt: skip
+
+
+def _closes(residual: float, size: float, dtype: str) -> str:
+    """Say whether the books close: rounding is far below these bounds, a real fault far above."""
+    if dtype == "exact" and residual == 0:
+        return "the books close exactly"
+    rounding = 1e-4 if dtype == "float32" else 1e-9
+    return "the books close" if abs(residual) <= rounding * size else "[red]THE BOOKS DO NOT CLOSE[/]"
 
 
 def _biggest(ledger: Ledger, count: int = 6) -> Table:
