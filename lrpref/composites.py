@@ -44,7 +44,8 @@ class Composite:
         `average-pooling`, `sum`, `norm`.
     regions : mapping of str to str
         Rules by region: `lower`, the convolutions up to the ceil(n/2)-th of n; `middle`, the others;
-        `upper`, the dense layers. Other layers belong to the region of the convolution before them.
+        `upper`, the dense layers. Other layers belong to the region of the convolution before them;
+        a pooling that pools nothing, such as VGG's adaptive one at 224 pixels, passes.
     """
 
     name: str
@@ -78,7 +79,10 @@ class Composite:
         rules: dict[str, Rule] = {}
         missing = []
         for node in network.nodes:
-            text = self._choose(node, node is first, regions[node.name]) if node.layer.is_linear else "pass"
+            text: str | None = "pass"
+            if node.layer.is_linear:
+                idle = node.layer.does_nothing(network.shapes[node.inputs[0]])
+                text = self._choose(node, node is first, regions[node.name], idle)
             if text is None:
                 missing.append(node.name)
             else:
@@ -93,12 +97,15 @@ class Composite:
     def _first(self, network: Network) -> Node | None:
         return next((n for n in network.nodes if n.layer.role in self.first), None)
 
-    def _choose(self, node: Node, is_first: bool, region: str) -> str | None:
-        named = [rule for pattern, rule in self.nodes.items() if fnmatchcase(node.name, pattern)]
-        kind = node.layer.role
-        by_first = [self.first[kind]] if is_first else []
-        by_kind = [table[key] for table, key in ((self.kinds, kind), (self.regions, region)) if key in table]
-        return next(iter([*named, *by_first, *by_kind]), None)
+    def _choose(self, node: Node, is_first: bool, region: str, idle: bool) -> str | None:
+        for pattern, rule in self.nodes.items():
+            if fnmatchcase(node.name, pattern):
+                return rule
+        if is_first:
+            return self.first[node.layer.role]
+        if node.layer.role in self.kinds:
+            return self.kinds[node.layer.role]
+        return "pass" if idle else self.regions.get(region)
 
 
 def _parse(node: Node, text: str, box: tuple[Array, Array] | None) -> Rule:

@@ -265,6 +265,22 @@ class Layer:
         """
         return None
 
+    def does_nothing(self, shape: Shape) -> bool:
+        """
+        Tell whether the layer is the identity on such inputs.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of one sample of the (first) input.
+
+        Returns
+        -------
+        bool
+            True only where it is by its geometry, whatever the numbers.
+        """
+        return False
+
     def adapt(self, rule: Rule) -> Rule:
         """
         Say which rule a composite gives this layer when its region's rule is `rule`.
@@ -736,6 +752,9 @@ class AdaptiveAvgPool2d(LinearLayer):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return (_image(shapes[0])[0], *_pair(self.output, "output", 1))
+
+    def does_nothing(self, shape: Shape) -> bool:
+        return self.output_shape(shape) == shape
 
     def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
         size = (a.shape[2], a.shape[3])
