@@ -25,7 +25,7 @@ demo: .venv/for-demo  ## the embedded network, then ImageNet: is it a palace, an
 	$(BIN)/python tools/demo.py
 
 test: .venv/for-test  ## the tests; LRPREF_MODELS names a folder of more networks to try
-	$(RUN) -m pytest -n 2 -m "not peers and not full" -q
+	$(RUN) -m pytest -n 2 -m "not peers" -q
 
 check: .venv/for-check  ## style, types, import directions, docstrings
 	$(BIN)/ruff check .
@@ -36,7 +36,7 @@ check: .venv/for-check  ## style, types, import directions, docstrings
 peers: .venv/for-peers  ## the same numbers from PyTorch and zennit
 	$(RUN) -m pytest -m peers -q
 
-full: .venv/for-peers  ## everything, however long
+full: .venv/for-peers  ## all tests at once
 	$(RUN) -m pytest -n 2 -q
 
 docs: .venv/for-docs

@@ -13,8 +13,6 @@ import numpy as np
 from lrpref.kernels.operations import Array, Operation, Sums, Term
 from lrpref.kernels.signs import equal, greater, per_sample, zeros, zeros_like
 
-COMPILED = False
-
 
 def _pad(a: Array, op: Operation) -> Array:
     """Surround (N, C, H, W) with the window's zeros."""
@@ -46,17 +44,19 @@ def dense_transpose(s: Array, w: Array, op: Operation) -> Array:
 
 
 def conv2d(a: Array, w: Array, op: Operation) -> Array:
+    # a (N, C, H, W), w (K, C/G, kh, kw) -> (N, K, Ho, Wo): one matrix product for each tap and group
     n, c, g, k = len(a), a.shape[1], op.groups, len(w)
     ho, wo = op.window.positions(op.size)
     padded = _pad(a, op)
     z = zeros((n, g, k // g, ho * wo), a)
     for i, j, rows, columns in op.window.taps(op.size):
-        tap = padded[:, :, rows, columns].reshape(n, g, c // g, ho * wo)
+        tap = padded[:, :, rows, columns].reshape(n, g, c // g, ho * wo)  # (N, G, C/G, L)
         z += w[:, :, i, j].reshape(g, k // g, c // g) @ tap
     return z.reshape(n, k, ho, wo)
 
 
 def conv2d_transpose(s: Array, w: Array, op: Operation) -> Array:
+    # s (N, K, Ho, Wo) -> (N, C, H, W)
     (n, k, ho, wo), g = s.shape, op.groups
     c = w.shape[1] * g
     s = s.reshape(n, g, k // g, ho * wo)

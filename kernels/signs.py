@@ -19,7 +19,7 @@ def _decide(yes: Array, no: Array, what: str) -> Array:
     undecided = ~(yes | no)
     if undecided.any():
         where = tuple(int(i) for i in np.argwhere(undecided)[0])
-        raise Undecided(f"{what} is undecided at index {where} ({undecided.sum()} such): use more precision")
+        raise Undecided(f"{what} is undecided at index {where} ({undecided.sum()} such): its balls overlap")
     return yes
 
 

@@ -154,7 +154,11 @@ def read_input(network: Network, given: str | None) -> np.ndarray[Any, Any]:
     """
     if given is None and network.source != data.EMBEDDED:
         raise BadInput("--input is missing: a picture, or a .npy file with ready-made inputs")
-    if given is None or given.isdigit():
+    if given is None or (given.isascii() and given.isdigit()):
+        if network.preprocessing != data.embedded().preprocessing:
+            raise BadInput(
+                f"--input {given}: the embedded pictures are for the embedded network's preprocessing"
+            )
         return network.preprocess(data.image(DEFAULT_PICTURE if given is None else int(given)))
     if given.endswith(".npy"):
         try:
@@ -264,17 +268,13 @@ def _closes(residual: float, size: float, dtype: str) -> str:
     """Say whether the books close: rounding is far below these bounds, a real fault far above."""
     if dtype == "exact" and residual == 0:
         return "the books close exactly"
-    rounding = 1e-4 if dtype == "float32" else 1e-9
+    rounding = 1e-4 if dtype == "float32" else 1e-12
     return "the books close" if abs(residual) <= rounding * size else "[red]THE BOOKS DO NOT CLOSE[/]"
 
 
 def _biggest(ledger: Ledger, count: int = 6) -> Table:
     """List the nodes whose accounts took most."""
-    explained = float(exact.as_float(ledger.explained)[0]) / 100 or 1.0
-    took = {
-        row.node: {a: float(exact.as_float(getattr(row, a))[0]) / explained for a in ACCOUNTS}
-        for row in ledger
-    }
+    took = ledger.shares()
     accounts = [a for a in ACCOUNTS if any(row[a] for row in took.values())]
     table = Table(box=None, title="who took most, in percent of f(x)", title_justify="left")
     for heading in ("node", "layer", "rule", *accounts):

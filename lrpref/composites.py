@@ -11,7 +11,7 @@ import math
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from lrpref.errors import BadRule
 from lrpref.kernels.operations import Array
 from lrpref.network import INPUT, Network, Node
-from lrpref.rules import Rule, parse
+from lrpref.rules import Pass, Rule, parse
 
 KINDS = ("convolution", "dense", "max-pooling", "average-pooling", "sum", "norm")
 """Kinds of linear layers (`Layer.role`)."""
@@ -28,7 +28,7 @@ KINDS = ("convolution", "dense", "max-pooling", "average-pooling", "sum", "norm"
 @dataclass(frozen=True)
 class Composite:
     """
-    Rules by region; later entries matter only where earlier ones say nothing.
+    Rules by name, kind and region; each table matters only where those before it say nothing.
 
     Parameters
     ----------
@@ -44,15 +44,19 @@ class Composite:
         `average-pooling`, `sum`, `norm`.
     regions : mapping of str to str
         Rules by region: `lower`, the convolutions up to the ceil(n/2)-th of n; `middle`, the others;
-        `upper`, the dense layers. Other layers belong to the region of the convolution before them;
+        `upper`, the dense layers. Other layers belong to the region of the layer before them, where
+        branches meet to the highest;
         a pooling that pools nothing, such as VGG's adaptive one at 224 pixels, passes.
+    base : Composite, optional
+        What rules where all tables say nothing.
     """
 
     name: str
-    nodes: Mapping[str, str]
-    first: Mapping[str, str]
-    kinds: Mapping[str, str]
-    regions: Mapping[str, str]
+    nodes: Mapping[str, str] = field(default_factory=dict)
+    first: Mapping[str, str] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    regions: Mapping[str, str] = field(default_factory=dict)
+    base: Composite | None = None
 
     def rules(self, network: Network) -> dict[str, Rule]:
         """
@@ -74,28 +78,31 @@ class Composite:
             If nodes are left without a rule, or a pattern matches no node.
         """
         box = network.preprocessing.box() if network.preprocessing else None
-        first = self._first(network)
-        regions = _regions(network)
-        rules: dict[str, Rule] = {}
-        missing = []
-        for node in network.nodes:
-            text: str | None = "pass"
-            if node.layer.is_linear:
-                idle = node.layer.does_nothing(network.shapes[node.inputs[0]])
-                text = self._choose(node, node is first, regions[node.name], idle)
-            if text is None:
-                missing.append(node.name)
-            else:
-                rules[node.name] = node.layer.adapt(_parse(node, text, box))
+        texts = self._texts(network)
+        missing = [node.name for node in network.nodes if node.layer.is_linear and node.name not in texts]
         if missing:
             raise BadRule(f"composite '{self.name}' gives no rule to {', '.join(missing)}")
         unmatched = [p for p in self.nodes if not any(fnmatchcase(n.name, p) for n in network.nodes)]
         if unmatched:
             raise BadRule(f"composite '{self.name}': no node matches {', '.join(map(repr, unmatched))}")
-        return rules
+        return {
+            node.name: node.layer.adapt(_parse(node, texts[node.name], box))
+            if node.layer.is_linear
+            else Pass()
+            for node in network.nodes
+        }
 
-    def _first(self, network: Network) -> Node | None:
-        return next((n for n in network.nodes if n.layer.role in self.first), None)
+    def _texts(self, network: Network) -> dict[str, str]:
+        """Give the linear nodes their rules by name, where there is one."""
+        first = next((n for n in network.nodes if n.layer.role in self.first), None)
+        regions = _regions(network)
+        texts = self.base._texts(network) if self.base else {}
+        for node in network.nodes:
+            if node.layer.is_linear:
+                idle = node.layer.does_nothing(network.shapes[node.inputs[0]])
+                text = self._choose(node, node is first, regions[node.name], idle)
+                texts |= {} if text is None else {node.name: text}
+        return texts
 
     def _choose(self, node: Node, is_first: bool, region: str, idle: bool) -> str | None:
         for pattern, rule in self.nodes.items():
@@ -105,7 +112,7 @@ class Composite:
             return self.first[node.layer.role]
         if node.layer.role in self.kinds:
             return self.kinds[node.layer.role]
-        return "pass" if idle else self.regions.get(region)
+        return "pass" if idle and region in self.regions else self.regions.get(region)
 
 
 def _parse(node: Node, text: str, box: tuple[Array, Array] | None) -> Rule:
@@ -119,14 +126,15 @@ def _regions(network: Network) -> dict[str, str]:
     """Say for each node whether it is lower, middle or upper."""
     convolutions = [n.name for n in network.nodes if n.layer.role == "convolution"]
     lower = set(convolutions[: math.ceil(len(convolutions) / 2)])
-    regions = {INPUT: "lower"}
+    order = ("lower", "middle", "upper")
+    regions = {INPUT: order[0]}
     for node in network.nodes:
         if node.layer.role == "dense":
             regions[node.name] = "upper"
         elif node.layer.role == "convolution":
             regions[node.name] = "lower" if node.name in lower else "middle"
         else:
-            regions[node.name] = regions[node.inputs[0]]
+            regions[node.name] = max((regions[name] for name in node.inputs), key=order.index)
     return regions
 
 
@@ -179,7 +187,7 @@ class Preset:
             {key: rule.format(**values) for key, rule in table.items()}
             for table in (own_first, own_kinds, self.regions)
         ]
-        return Composite(name, {}, *tables)
+        return Composite(name, first=tables[0], kinds=tables[1], regions=tables[2])
 
 
 SAFE = "stabilizer=signed(1e-6)"
@@ -291,13 +299,10 @@ def _read(path: Path) -> Composite:
     unknown = sorted(data.keys() - tables - {"base", "name"})
     if unknown:
         raise BadRule(f"{path}: unknown key {unknown[0]!r}; it has base, name, {', '.join(sorted(tables))}")
-    allowed = {
-        "first": set(KINDS),
-        "kinds": set(KINDS),
-        "regions": {"lower", "middle", "upper"},
-    }
-    base = get(data["base"]) if "base" in data else Composite("", {}, {}, {}, {})
-    changes: dict[str, Any] = {"name": str(data.get("name", path.stem))}
+    allowed = {"first": set(KINDS), "kinds": set(KINDS), "regions": {"lower", "middle", "upper"}}
+    base = data.get("base")
+    if base is not None and (not isinstance(base, str) or base not in COMPOSITES):
+        raise BadRule(f"{path}: base is {base!r}; there are {', '.join(COMPOSITES)}")
     for table in tables & data.keys():
         entries = data[table]
         if not isinstance(entries, dict) or not all(isinstance(rule, str) for rule in entries.values()):
@@ -306,5 +311,8 @@ def _read(path: Path) -> Composite:
         if wrong:
             known = ", ".join(sorted(allowed[table]))
             raise BadRule(f"{path}: [{table}] has no {wrong[0]!r}; there are {known}")
-        changes[table] = {**entries, **{k: v for k, v in getattr(base, table).items() if k not in entries}}
-    return replace(base, **changes)
+    return Composite(
+        str(data.get("name", path.stem)),
+        **{table: data[table] for table in tables & data.keys()},
+        base=get(base) if base else None,
+    )

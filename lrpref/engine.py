@@ -62,7 +62,7 @@ def relprop(layer: Layer, rule: Rule, a: Any, R: Any, *, backend: str = "numpy")
     rule : Rule
         Any rule of `lrpref.rules`; layers that are not linear let relevance pass.
     a : array_like, shape (N, ...), or list of them
-        Lower activations; for sums and concatenations one array per branch.
+        Lower activations; for sums and concatenations a list of one array per branch.
     R : array_like, shape (N, ...)
         Relevance of the layer's output.
     backend : str
@@ -80,15 +80,22 @@ def relprop(layer: Layer, rule: Rule, a: Any, R: Any, *, backend: str = "numpy")
     BadRule
         If the rule does not fit the layer.
     """
-    inputs = [np.asarray(x) for x in a] if isinstance(a, list | tuple) else [np.asarray(a)]
+    several = isinstance(a, list | tuple) and all(isinstance(x, np.ndarray) for x in a)
+    inputs = [_numbers(x) for x in (a if several else [a])]
     kernels = get_backend(backend)
     arithmetic = arithmetic_of(inputs[0])
     layer = arithmetic.cast(layer)
     shape = (len(inputs[0]), *layer.output_shape(*(x.shape[1:] for x in inputs)))
-    R = np.asarray(R) if arithmetic.objects else np.asarray(R, inputs[0].dtype)
+    R = arithmetic.array(_numbers(R))
     if R.shape != shape:
         raise BadInput(f"R is {R.shape}, wants the layer's output {shape}")
     return step(kernels, layer.kind, layer, rule, inputs, layer.forward(kernels, *inputs), R)
+
+
+def _numbers(x: Any) -> Array:
+    """Take whole numbers for float64."""
+    x = np.asarray(x)
+    return x.astype(np.float64) if x.dtype.kind in "biu" else x
 
 
 def step(
@@ -127,30 +134,29 @@ def step(
             row.book("to_inputs", per_sample(part))
         if padding is not None:
             row.book("padding", padding)
-        return Step(parts, row)
+        return Step(parts, row.close())
     linear = layer.linear(kernels, inputs, z, rule)
-    lower = _redistribute(kernels, linear, arithmetic_of(R).cast(rule), R, row)
-    row.check_finite()
-    return Step(layer.parts(lower), row)
+    lower = _run_shares(kernels, linear, arithmetic_of(R).cast(rule), R, row)
+    return Step(layer.parts(lower), row.close())
 
 
-def _redistribute(kernels: ModuleType, linear: Linear, rule: Rule, R: Array, row: Row) -> Array:
+def _run_shares(kernels: ModuleType, linear: Linear, rule: Rule, R: Array, row: Row) -> Array:
     """Run the four steps over the shares of a rule, and add up."""
     a, w, b = linear.a, linear.w, linear.b
     z = kernels.preactivation(linear.operation, [(a, w)], b) if linear.z is None else linear.z
-    lower, gates = zeros_like(a), []
-    for share in rule.shares(a, w, b, z):
-        arriving = R
-        if share.gate is not None:
-            gates.append(share.gate)
-            arriving = np.where(share.gate, R, zeros_like(R))
+    shares = rule.shares(a, w, b, z)
+    lower = zeros_like(a)
+    for share in shares:
+        arriving = R if share.gate is None else np.where(share.gate, R, zeros_like(R))
         # before a ReLU nothing arrives where z <= 0, and after one a- is 0: such passes add exactly 0
         terms = [term for term in share.terms if holds_anything(term[0])] or share.terms[:1]
         if holds_anything(arriving):
             lower = lower + _four_steps(kernels, linear, rule, replace(share, terms=terms), arriving, row)
-    if gates:
-        open_somewhere = np.logical_or.reduce(gates)
-        row.book("dropped", per_sample(np.where(open_somewhere, zeros_like(R), R)))
+        elif rule.stabilizer.kind == "relative":
+            row.eps.append(None)
+    gates = [share.gate for share in shares if share.gate is not None]
+    if len(gates) == len(shares):
+        row.book("dropped", per_sample(np.where(np.logical_or.reduce(gates), zeros_like(R), R)))
     return lower
 
 
@@ -185,8 +191,10 @@ def _stabilizer(
         return arithmetic.array(np.full(len(linear.a), stabilizer.value)), z
     if z is None:
         z = kernels.preactivation(linear.operation, share.terms, share.b)
-    units = z.reshape(len(z), -1)
-    return stabilizer.value * arithmetic.root((units * units).sum(axis=1) / units.shape[1]), z
+    wide = z if arithmetic.objects or z.dtype == np.longdouble else z.astype(np.float64)
+    units = wide.reshape(len(z), -1)  # squares of large float32 would overflow
+    mean_square = (units * units).sum(axis=1) / units.shape[1]
+    return arithmetic.array(stabilizer.value * arithmetic.root(mean_square)), z
 
 
 def _redistribute_bias(
@@ -221,7 +229,7 @@ def propagate(
     network : Network
         The network, its arrays in the arithmetic of the activations.
     rules : mapping of str to Rule
-        A rule for each linear node.
+        A rule for each node; `Pass` where the layer is not linear.
     activations : mapping of str to ndarray
         Output of every node, and of the input, in the forward pass.
     R : ndarray

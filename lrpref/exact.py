@@ -7,8 +7,8 @@ numbers into such arrays and back.
 - `exact`: rational numbers, in `object` arrays of python-flint's fmpq where installed (extra
   `exact`), else of the standard library's `fractions.Fraction`.
 - `ball`: python-flint's arb, a midpoint and a radius that encloses the true value. The forward pass
-  runs at a precision at which the radii are 0, so that signs, winners and ties are decided; only the
-  divisions of step 2 enclose.
+  runs at a precision at which the radii of sums and products are 0, so that signs, winners and ties are
+  decided; only divisions enclose (step 2, and averages over a number of cells that is no power of two).
 
 Functions that leave the rationals: the RMS of a relative stabilizer is rounded once to float64 under
 `exact` (the ledger's row records it); sigmoid, tanh and their kin need `ball`.
@@ -143,9 +143,9 @@ def _rounded_sqrt(p: int, q: int) -> float:
 
 def _ball(value: Any) -> Any:
     flint = importlib.import_module("flint")
-    if isinstance(value, Fraction):
-        return flint.arb(flint.fmpq(*value.as_integer_ratio()))
-    return value if isinstance(value, flint.arb) else flint.arb(value)
+    if isinstance(value, flint.arb | flint.fmpq | float | int):
+        return flint.arb(value)
+    return flint.arb(flint.fmpq(*value.as_integer_ratio()))
 
 
 def _fraction(value: Any) -> Fraction:

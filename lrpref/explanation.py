@@ -19,7 +19,7 @@ from lrpref.kernels.operations import Array
 from lrpref.layers import Activation, BatchNorm
 from lrpref.ledger import Ledger
 from lrpref.network import INPUT, Network
-from lrpref.rules import Rule
+from lrpref.rules import Pass, Rule
 
 EXACT_LIMIT = 500
 """Neurons of a layer up to which `exact` is offered: denominators grow with width and depth."""
@@ -171,20 +171,16 @@ def explain(
     if dtype == "exact":
         _check_size(network)
     # what overflows is caught where it does harm, with the node's name
-    with np.errstate(over="ignore", invalid="ignore"), exact.precision(dtype, _forward_bits(network)):
+    with np.errstate(over="ignore", invalid="ignore"), exact.precision(dtype, _bits(network)):
         canonical = _canonical(network, arithmetic)
+        name, rules = _rules(canonical, composite, rules)
         activations = canonical.activations(arithmetic.array(x), kernels)
-    scores = activations[canonical.top]
-    if not arithmetic.objects and not np.isfinite(scores).all():
-        raise BadInput(f"the network's output is not finite in dtype '{dtype}': are the inputs preprocessed?")
-    R, classes = heads.start(scores, target)
-    if rules is None:
-        chosen = composites.get(composite)
-        name, rules = chosen.name, chosen.rules(canonical)
-    else:
-        name = "rules given node by node"
-        _check_rules(canonical, rules)
-    with np.errstate(over="ignore", invalid="ignore"), exact.precision(dtype, 64 + 10 * len(canonical.nodes)):
+        scores = activations[canonical.top]
+        if not arithmetic.objects and not np.isfinite(scores).all():
+            raise BadInput(
+                f"the network's output is not finite in dtype '{dtype}': are the inputs preprocessed?"
+            )
+        R, classes = heads.start(scores, target)
         relevances, ledger = propagate(
             canonical, rules, activations, R, top=canonical.top, kernels=kernels, watch=watch
         )
@@ -210,20 +206,39 @@ def _check_size(network: Network) -> None:
             )
 
 
-def _check_rules(network: Network, rules: Mapping[str, Rule]) -> None:
-    missing = [node.name for node in network.nodes if node.layer.is_linear and node.name not in rules]
-    if missing:
-        raise BadRule(f"no rule is given for {', '.join(missing)}")
+def _rules(network: Network, composite: Any, given: Mapping[str, Rule] | None) -> tuple[str, dict[str, Rule]]:
+    """Give every node its rule, and the whole a name."""
+    if given is None:
+        chosen = composites.get(composite)
+        return chosen.name, chosen.rules(network)
+    unknown = [name for name in given if network.merged.get(name, name) not in network.shapes]
+    missing = [node.name for node in network.nodes if node.layer.is_linear and node.name not in given]
+    if unknown or missing:
+        raise BadRule(
+            f"rules are missing for {', '.join(missing)}" if missing else f"there is no node {unknown[0]!r}"
+        )
+    wrong = [name for name, rule in given.items() if not isinstance(rule, Rule)]
+    if wrong:
+        raise BadRule(
+            f"the rule of node '{wrong[0]}' is {given[wrong[0]]!r}: a Rule of lrpref.rules is wanted"
+        )
+    rules = {n.name: given[n.name] if n.layer.is_linear else Pass() for n in network.nodes}
+    return "rules given node by node", rules
 
 
-def _forward_bits(network: Network) -> int:
-    """Bits at which a forward pass on dyadic numbers has radii 0: 35 per float32 layer, 64 per float64."""
+def _bits(network: Network) -> int:
+    """
+    Give the working precision of balls.
+
+    A forward pass of + and * on dyadic numbers has radii 0 if each float32 layer adds 35 bits and each
+    float64 layer 64; the backward pass loses less than 10 bits per layer, and wants 64 besides.
+    """
     bits = 128
     for node in network.nodes:
         weight = getattr(node.layer, "weight", getattr(node.layer, "scale", None))
         if isinstance(weight, np.ndarray):
             bits += 35 if weight.dtype == np.float32 else 64
-    return bits
+    return max(bits, 64 + 10 * len(network.nodes))
 
 
 def _warnings(
@@ -237,7 +252,7 @@ def _warnings(
     notes = []
     if canonical.top not in (network.top, canonical.merged.get(network.top)):
         notes.append(f"the final softmax '{network.top}' is dropped: the score before it is explained")
-    singular = [n.name for n in network.nodes if isinstance(n.layer, Activation) and n.layer.singular]
+    singular = [n.name for n in network.nodes if isinstance(n.layer, Activation) and n.layer.singular()]
     if singular:
         notes.append(f"g(0) is not 0 at {', '.join(singular)}: LRP-0 is singular where z is near 0")
     unfolded = [n.name for n in canonical.nodes if isinstance(n.layer, BatchNorm)]

@@ -1,10 +1,10 @@
-"""Batch-norm folding: from a network to its canonical form, the same function (Section 10.3.2)."""
+"""From a network to its canonical form, the same function: batch norms folded (Section 10.3.2)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from lrpref.layers import BatchNorm
+from lrpref.layers import BatchNorm, Pad
 from lrpref.network import Network, Node
 
 
@@ -27,9 +27,33 @@ def fold(network: Network) -> Network:
         The same function, up to rounding of the weights; exactly the same in exact arithmetic.
         `merged` tells which node's output now stands for that of a batch norm that went backward.
     """
-    for node in network.nodes:
+    for name in [node.name for node in network.nodes if isinstance(node.layer, BatchNorm)]:
+        node = network.node(name)  # as it reads now: a batch norm before it may be gone
         if isinstance(node.layer, BatchNorm):
-            network = _backward(network, node, node.layer) or _forward(network, node, node.layer) or network
+            network = _backward(network, node, node.layer) or _forward(network, node) or network
+    return network
+
+
+def merge_padding(network: Network) -> Network:
+    """
+    Merge every layer of constant zeros into the convolution that alone reads it.
+
+    Implicit padding is never in the image: no rule hands relevance to it. An explicit layer's cells
+    do receive relevance (account `padding`), under z^B much of it.
+
+    Parameters
+    ----------
+    network : Network
+        Any network.
+
+    Returns
+    -------
+    Network
+        The same function, exactly.
+    """
+    for node in network.nodes:
+        if isinstance(node.layer, Pad):
+            network = _forward(network, node) or network
     return network
 
 
@@ -47,10 +71,10 @@ def _backward(network: Network, node: Node, norm: BatchNorm) -> Network | None:
     return replace(network, nodes=tuple(nodes), merged={**network.merged, node.name: before.name})
 
 
-def _forward(network: Network, node: Node, norm: BatchNorm) -> Network | None:
-    """Merge a batch norm into the only layer that reads it."""
+def _forward(network: Network, node: Node) -> Network | None:
+    """Merge a batch norm or a padding into the only layer that reads it."""
     consumers = network.consumers(node.name)
-    layer = consumers[0].layer.preceded_by(norm) if len(consumers) == 1 else None
+    layer = consumers[0].layer.preceded_by(node.layer) if len(consumers) == 1 else None
     if layer is None:
         return None
     merged = replace(consumers[0], layer=layer, inputs=node.inputs)

@@ -99,7 +99,7 @@ def start(scores: Array, target: Target) -> tuple[Array, Array | None]:
         If the target is out of range, or holds NaN or infinity.
     """
     given = None if isinstance(target, str | int) else np.asarray(target)
-    if given is not None and given.shape == scores.shape and given.dtype.kind in "fO":
+    if given is not None and given.shape == scores.shape and given.dtype.kind in "fiuO" and given.ndim > 1:
         if given.dtype.kind == "f" and not np.isfinite(given).all():
             raise BadInput("target holds NaN or infinity: finite relevances are wanted")
         return exact.arithmetic_of(scores).array(given), None

@@ -64,7 +64,7 @@ def draw(explanation: Explanation) -> Any:
         _draw_input(left, explanation, sample)
         image = _draw_relevance(right, explanation, sample)
         if image is not None:
-            bar = figure.colorbar(image, ax=right, shrink=0.85, format="%.2g")
+            bar = figure.colorbar(image, ax=right, shrink=0.85, format="%.2g", extend="both")
             bar.set_label("relevance, in units of the score")
     shown = "" if n == len(explanation.x) else f" (the first {n} of {len(explanation.x)})"
     title = f"{explanation.network.name or 'network'} · composite {explanation.composite}{shown}"
@@ -74,8 +74,8 @@ def draw(explanation: Explanation) -> Any:
 
 def _draw_input(axes: Any, explanation: Explanation, sample: int) -> None:
     x, preprocessing = explanation.x[sample], explanation.network.preprocessing
-    if x.ndim == 1:
-        axes.bar(range(len(x)), exact.as_float(x), color="0.4")
+    if x.ndim != 3:
+        axes.bar(range(x.size), exact.as_float(x).ravel(), color="0.4")
     elif preprocessing is not None:
         pixels = preprocessing.restore(exact.as_float(x))
         axes.imshow(pixels if pixels.shape[2] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=1)
@@ -88,8 +88,8 @@ def _draw_input(axes: Any, explanation: Explanation, sample: int) -> None:
 
 def _draw_relevance(axes: Any, explanation: Explanation, sample: int) -> Any:
     axes.set_title(_headline(explanation, sample), fontsize=10)
-    if explanation.x.ndim == 2:
-        R = exact.as_float(explanation.relevance[sample])
+    if explanation.x.ndim != 4:
+        R = exact.as_float(explanation.relevance[sample]).ravel()
         axes.bar(range(len(R)), R, color=np.where(R > 0, "#b2182b", "#2166ac"))
         axes.axhline(0, color="0.5", linewidth=0.5)
         return None
@@ -132,16 +132,13 @@ def draw_ledger(ledger: Ledger, title: str, sample: int = 0) -> Any:
     """
     from matplotlib.figure import Figure
 
-    explained = float(exact.as_float(ledger.explained)[sample]) / 100 or 1.0
-    bars, others = {}, dict.fromkeys(ACCOUNTS, 0.0)
-    for row in ledger:
-        took = {a: float(exact.as_float(getattr(row, a))[sample]) / explained for a in ACCOUNTS}
-        if sum(map(abs, took.values())) >= 1:
-            bars[row.node] = took
-        else:
-            others = {a: others[a] + took[a] for a in ACCOUNTS}
-    bars[f"{len(ledger.rows) - len(bars)} other nodes"] = others
-    bars["the input"] = {"inputs": float(exact.as_float(ledger.inputs)[sample]) / explained}
+    shares = ledger.shares(sample)
+    large = {node: took for node, took in shares.items() if sum(map(abs, took.values())) >= 1}
+    small = [took for node, took in shares.items() if node not in large]
+    others = {account: sum(took[account] for took in small) for account in ACCOUNTS}
+    unit = float(exact.as_float(ledger.explained)[sample]) / 100 or 1.0
+    inputs = {"inputs": float(exact.as_float(ledger.inputs)[sample]) / unit}
+    bars = {**large, f"{len(small)} other nodes": others, "the input": inputs}
     return _bars(Figure(figsize=(9.6, 1.8 + 0.27 * len(bars)), layout="constrained", dpi=110), bars, title)
 
 

@@ -73,8 +73,8 @@ class Linear:
         The lower activations.
     w : ndarray
         The weights; each rule maps them element by element.
-    b : ndarray or None
-        The bias, broadcastable to z.
+    b : ndarray
+        The bias, broadcastable to z; zeros where the layer has none.
     z : ndarray or None
         The forward pass's z where it is this map's, else None.
     """
@@ -82,7 +82,7 @@ class Linear:
     operation: Operation
     a: Array
     w: Array
-    b: Array | None = None
+    b: Array
     z: Array | None = None
 
 
@@ -249,14 +249,14 @@ class Layer:
         """
         return None
 
-    def preceded_by(self, norm: BatchNorm) -> Layer | None:
+    def preceded_by(self, layer: Layer) -> Layer | None:
         """
-        Merge a batch norm that stands before.
+        Merge a batch norm, or a padding with zeros, that stands before.
 
         Parameters
         ----------
-        norm : BatchNorm
-            The batch norm.
+        layer : Layer
+            What stands before.
 
         Returns
         -------
@@ -319,7 +319,7 @@ class LinearLayer(Layer):
         """
         return inputs[0]
 
-    def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
+    def map(self, a: Array) -> tuple[Operation, Array, Array]:
         """
         Give the linear map.
 
@@ -334,8 +334,8 @@ class LinearLayer(Layer):
             The map without its weights.
         w : ndarray
             Its weights.
-        b : ndarray or None
-            Its bias, broadcastable to z.
+        b : ndarray
+            Its bias, broadcastable to z; zeros where there is none.
         """
         raise NotImplementedError
 
@@ -360,6 +360,10 @@ class LinearLayer(Layer):
 def _column(values: Array, ndim: int) -> Array:
     """Shape values (K,) so that they broadcast over (N, K, ...)."""
     return values.reshape(-1, *[1] * (ndim - 2))
+
+
+def _no_bias(a: Array) -> Array:
+    return zeros((1,) * (a.ndim - 1), a)
 
 
 def _positions(window: Window, size: Sequence[int]) -> tuple[int, int]:
@@ -394,6 +398,9 @@ class Weighted(LinearLayer):
         if self.bias is not None and self.bias.shape != self.weight.shape[:1]:
             raise BadNetwork(f"{self.kind}: bias is {self.bias.shape}, wants {self.weight.shape[:1]}")
 
+    def _bias(self, a: Array) -> Array:
+        return _no_bias(a) if self.bias is None else _column(self.bias, a.ndim)
+
     def followed_by(self, norm: BatchNorm) -> Layer | None:
         scale = norm.scale.reshape(-1, *[1] * (self.weight.ndim - 1))
         bias = norm.shift if self.bias is None else self.bias * norm.scale + norm.shift
@@ -425,13 +432,15 @@ class Dense(Weighted):
             raise BadNetwork(f"got {shapes[0]}, wants {self.weight.shape[1:]}")
         return (len(self.weight),)
 
-    def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
-        return Operation("dense"), self.weight, self.bias
+    def map(self, a: Array) -> tuple[Operation, Array, Array]:
+        return Operation("dense"), self.weight, self._bias(a)
 
-    def preceded_by(self, norm: BatchNorm) -> Layer | None:
-        shift = self.weight @ norm.shift
+    def preceded_by(self, layer: Layer) -> Layer | None:
+        if not isinstance(layer, BatchNorm):
+            return None
+        shift = self.weight @ layer.shift
         return replace(
-            self, weight=self.weight * norm.scale, bias=shift if self.bias is None else self.bias + shift
+            self, weight=self.weight * layer.scale, bias=shift if self.bias is None else self.bias + shift
         )
 
 
@@ -489,11 +498,18 @@ class Conv2d(Weighted):
             raise BadNetwork(f"got {shapes[0]}, wants ({self.weight.shape[1] * self.groups}, H, W)")
         return (len(self.weight), *_positions(self.window(), size))
 
-    def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
+    def map(self, a: Array) -> tuple[Operation, Array, Array]:
         operation = Operation("conv2d", (a.shape[2], a.shape[3]), self.window(), self.groups)
-        return operation, self.weight, None if self.bias is None else _column(self.bias, a.ndim)
+        return operation, self.weight, self._bias(a)
 
-    def preceded_by(self, norm: BatchNorm) -> Layer | None:
+    def preceded_by(self, layer: Layer) -> Layer | None:
+        if isinstance(layer, Pad) and layer.value == 0:
+            (top, bottom, left, right), added = _sides(self.padding), _sides(layer.padding)
+            sides = (top + added[0], bottom + added[1], left + added[2], right + added[3])
+            return replace(self, padding=sides)
+        return self._preceded_by(layer) if isinstance(layer, BatchNorm) else None
+
+    def _preceded_by(self, norm: BatchNorm) -> Layer | None:
         if any(_sides(self.padding)) and (norm.shift != 0).any():
             return None  # the padding's zeros are not shifted
         k, c, g = len(self.weight), self.weight.shape[1], self.groups
@@ -571,7 +587,7 @@ class BatchNorm(LinearLayer):
             raise BadNetwork(f"got {shapes[0]}, wants ({len(self.scale)},) or ({len(self.scale)}, H, W)")
         return shapes[0]
 
-    def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
+    def map(self, a: Array) -> tuple[Operation, Array, Array]:
         return Operation("scale"), _column(self.scale, a.ndim), _column(self.shift, a.ndim)
 
 
@@ -593,9 +609,9 @@ class Add(LinearLayer):
     def parts(self, R: Array) -> list[Array]:
         return [R[:, m] for m in range(R.shape[1])]
 
-    def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
+    def map(self, a: Array) -> tuple[Operation, Array, Array]:
         ones = zeros((a.shape[1], *[1] * (a.ndim - 2)), a) + 1  # (M, 1, ...)
-        return Operation("total"), ones, None
+        return Operation("total"), ones, zeros((1,) * (a.ndim - 2), a)
 
     def adapt(self, rule: Rule) -> Rule:
         return rule.proportional()
@@ -674,10 +690,10 @@ class Pool2d(LinearLayer):
         """
         return zeros(positions, a) + 1
 
-    def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
+    def map(self, a: Array) -> tuple[Operation, Array, Array]:
         size = (a.shape[2], a.shape[3])
         window = self.window(size)
-        return Operation("sum_pool2d", size, window), self.weight(a, window.positions(size)), None
+        return Operation("sum_pool2d", size, window), self.weight(a, window.positions(size)), _no_bias(a)
 
 
 def _ceil_padding(size: int, kernel: int, stride: int, before: int, after: int) -> int:
@@ -756,14 +772,18 @@ class AdaptiveAvgPool2d(LinearLayer):
     def does_nothing(self, shape: Shape) -> bool:
         return self.output_shape(shape) == shape
 
-    def map(self, a: Array) -> tuple[Operation, Array, Array | None]:
+    def map(self, a: Array) -> tuple[Operation, Array, Array]:
         size = (a.shape[2], a.shape[3])
         rows, columns = (
             tuple((i * length // n, -(-(i + 1) * length // n)) for i in range(n))
             for length, n in zip(size, _pair(self.output, "output", 1), strict=True)
         )
         counts = np.outer([stop - start for start, stop in rows], [stop - start for start, stop in columns])
-        return Operation("region_sum2d", size, rows=rows, columns=columns), _reciprocal(counts, a), None
+        return (
+            Operation("region_sum2d", size, rows=rows, columns=columns),
+            _reciprocal(counts, a),
+            _no_bias(a),
+        )
 
 
 @dataclass(frozen=True)
@@ -792,14 +812,14 @@ class MaxPool2d(Pool2d):
         (a,) = inputs
         if rule.selects:
             operation = self._operation(a, "select2d")
-            return Linear(operation, a, kernels.max_pool2d_winners(a, operation, rule.selects))
+            return Linear(operation, a, kernels.max_pool2d_winners(a, operation, rule.selects), _no_bias(a))
         if greater(zeros_like(a), a).any():
             raise BadRule(
                 f"rule '{rule}' takes max pooling as sum pooling, which needs activations >= 0; "
                 f"got {min(a.flat)}: use winner-take-all"
             )
-        operation, w, _ = self.map(a)
-        return Linear(operation, a, w)
+        operation, w, b = self.map(a)
+        return Linear(operation, a, w, b)
 
 
 class Activation(Layer):
@@ -807,8 +827,6 @@ class Activation(Layer):
 
     function: ClassVar[str]
     """Name in `kernels.elementwise.FUNCTIONS`."""
-    singular: ClassVar[bool] = False
-    """Whether g(0) != 0, so that LRP-0 is singular near z = 0."""
 
     def parameters(self) -> tuple[Any, ...]:
         """
@@ -820,6 +838,17 @@ class Activation(Layer):
             In the order in which the function takes them.
         """
         return ()
+
+    def singular(self) -> bool:
+        """
+        Tell whether g(0) is not 0, so that LRP-0 is singular near z = 0.
+
+        Returns
+        -------
+        bool
+            Whether it is.
+        """
+        return bool(elementwise.FUNCTIONS[self.function][0](np.zeros(1), *self.parameters())[0] != 0)
 
     def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
         return elementwise.FUNCTIONS[self.function][0](inputs[0], *self.parameters())
@@ -910,7 +939,6 @@ class Sigmoid(Activation):
     """a = 1 / (1 + exp(-z))."""
 
     function: ClassVar[str] = "sigmoid"
-    singular: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -918,7 +946,6 @@ class Softplus(Activation):
     """a = log(1 + exp(z))."""
 
     function: ClassVar[str] = "softplus"
-    singular: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -954,7 +981,6 @@ class HardSigmoid(Activation):
     """a = min(6, max(0, z + 3)) / 6."""
 
     function: ClassVar[str] = "hard_sigmoid"
-    singular: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)

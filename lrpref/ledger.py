@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from lrpref.errors import BadRule
+from lrpref.exact import as_float
 from lrpref.kernels.operations import Array
 
 ACCOUNTS = ("bias", "stabilizer", "dropped", "padding", "pooling", "state")
@@ -37,8 +38,9 @@ class Row:
         Sum of the relevance handed to the node's inputs.
     bias, stabilizer, dropped, padding, pooling, state : ndarray, shape (N,)
         What the accounts took.
-    eps : list of ndarray, shape (N,)
-        What a relative stabilizer came to, in the unit of z, one per share.
+    eps : list of ndarray, shape (N,), or None
+        What a relative stabilizer came to, in the unit of z, one per share; None where a share received
+        nothing.
     """
 
     node: str
@@ -52,7 +54,8 @@ class Row:
     padding: Array = field(default_factory=lambda: np.zeros(0))
     pooling: Array = field(default_factory=lambda: np.zeros(0))
     state: Array = field(default_factory=lambda: np.zeros(0))
-    eps: list[Array] = field(default_factory=list)
+    eps: list[Array | None] = field(default_factory=list)
+    residual: Array = field(default_factory=lambda: np.zeros(0), init=False)
 
     def __post_init__(self) -> None:
         for name in ("to_inputs", *ACCOUNTS):
@@ -72,25 +75,26 @@ class Row:
         """
         setattr(self, account, getattr(self, account) + amount)
 
-    def check_finite(self) -> None:
+    def close(self) -> Self:
         """
-        Make sure that the relevance handed on is finite.
+        Close the books: the residual is what arrived and is on no account.
+
+        Returns
+        -------
+        Row
+            This row. Its residual, shape (N,), is rounding, or exactly 0.
 
         Raises
         ------
         BadRule
-            If a quotient overflowed.
+            If the relevance handed on is not finite: a quotient overflowed.
         """
         if self.to_inputs.dtype != object and not np.isfinite(self.to_inputs).all():
             raise BadRule(f"relevance overflows under rule '{self.rule}': use a stabilizer or float64")
-
-    @property
-    def residual(self) -> Array:
-        """What arrived and is on no account: rounding, or exactly 0. Shape (N,)."""
-        left = self.arriving - self.to_inputs
+        self.residual = self.arriving - self.to_inputs
         for account in ACCOUNTS:
-            left = left - getattr(self, account)
-        return np.asarray(left)
+            self.residual = self.residual - getattr(self, account)
+        return self
 
 
 @dataclass
@@ -111,6 +115,17 @@ class Ledger:
     rows: list[Row]
     explained: Array
     inputs: Array
+
+    def __post_init__(self) -> None:
+        # at once, while balls have their working precision
+        self.totals = {
+            name: sum((getattr(row, name) for row in self.rows), self.explained * 0)
+            for name in (*ACCOUNTS, "residual")
+        }
+        left = self.explained - self.inputs
+        for name in ACCOUNTS:
+            left = left - self.totals[name]
+        self._residual = left
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -135,15 +150,29 @@ class Ledger:
         ndarray, shape (N,)
             The sum.
         """
-        amount = self.explained * 0
-        for row in self.rows:
-            amount = amount + getattr(row, name)
-        return np.asarray(amount)
+        return self.totals[name]
 
     @property
     def residual(self) -> Array:
         """f(x) less the inputs and all accounts of all nodes: rounding, or exactly 0. Shape (N,)."""
-        left = self.explained - self.inputs
-        for name in ACCOUNTS:
-            left = left - self.account(name)
-        return np.asarray(left)
+        return self._residual
+
+    def shares(self, sample: int = 0) -> dict[str, dict[str, float]]:
+        """
+        Say what each node's accounts took, in percent of f(x).
+
+        Parameters
+        ----------
+        sample : int
+            Which sample of the batch.
+
+        Returns
+        -------
+        dict of str to dict of str to float
+            By node and account. Where f(x) = 0, in units of the explained quantity instead.
+        """
+        unit = float(as_float(self.explained)[sample]) / 100 or 1.0
+        return {
+            row.node: {a: float(as_float(getattr(row, a))[sample]) / unit for a in ACCOUNTS}
+            for row in self.rows
+        }

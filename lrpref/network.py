@@ -145,6 +145,8 @@ class Network:
         last = self.nodes[-1]
         if not isinstance(last.layer, Softmax):
             return self
+        if last.inputs[0] == INPUT:
+            raise BadNetwork(f"node '{last.name}': a softmax of the input alone leaves nothing to explain")
         nodes = self.nodes[: [n.name for n in self.nodes].index(last.inputs[0]) + 1]
         return dataclasses.replace(self, nodes=nodes)
 
@@ -359,7 +361,7 @@ class Network:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the graph and the weights, in hexadecimal; names and provenance are no part of it."""
+        """SHA-256 of graph and weights, in hexadecimal; not of the network's name and provenance."""
         graph, tensors = _to_graph(self)
         graph = {key: value for key, value in graph.items() if key not in ("name", "provenance")}
         state = hashlib.sha256(json.dumps(graph, sort_keys=True).encode())
@@ -381,6 +383,8 @@ class Network:
         from safetensors.numpy import save
 
         graph, tensors = _to_graph(self)
+        if any(array.dtype.kind != "f" or array.dtype.itemsize > 8 for array in tensors.values()):
+            raise BadNetwork("only float weights can be saved: save the network as it was before astype")
         contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
         with replacing(Path(path)) as temporary:
             temporary.write_bytes(save(contiguous, {"lrpref": json.dumps(graph)}))

@@ -70,7 +70,7 @@ def digest_of(array: Array) -> str:
     return sha256(head + np.ascontiguousarray(array).tobytes())
 
 
-def canonical(value: Any) -> bytes:
+def canonical_json(value: Any) -> bytes:
     """
     Write JSON data in the one way that is hashed: sorted keys, no spaces, UTF-8.
 
@@ -97,7 +97,7 @@ def _row(row: Row) -> dict[str, Any]:
     for name in ("arriving", "to_inputs", *ACCOUNTS, "residual"):
         entry[name] = _numbers(getattr(row, name))
     if row.eps:
-        entry["eps"] = [_numbers(eps) for eps in row.eps]
+        entry["eps"] = [None if eps is None else _numbers(eps) for eps in row.eps]
     return entry
 
 
@@ -127,7 +127,7 @@ def arrays_of(explanation: Explanation) -> dict[str, Array]:
         `input`, `relevance`, and under `exact` `rational` (text), under `ball` `radius`.
     """
     R = explanation.relevance
-    arrays = {"input": explanation.x}
+    arrays = {"input": exact.as_float(explanation.x) if explanation.x.dtype == object else explanation.x}
     if R.dtype != object:
         return {**arrays, "relevance": R}
     arrays["relevance"] = exact.as_float(R)
@@ -193,7 +193,7 @@ def describe(
         "pictures": {name: sha256(data) for name, data in pictures.items()},
         "warnings": e.warnings,
     }  # fmt: skip
-    record["digests"] = {name: sha256(canonical(entry)) for name, entry in record.items()}
+    record["digests"] = {name: sha256(canonical_json(entry)) for name, entry in record.items()}
     return record
 
 

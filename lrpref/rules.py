@@ -35,9 +35,14 @@ from lrpref.kernels.signs import greater, negative, ones_like, positive
 BIAS_MODES = ("absorb", "ignore", "redistribute")
 
 
-def _check_number(what: str, value: Any, least: float = 0) -> None:
-    if isinstance(value, str | bool) or not value >= least or value == float("inf"):
-        raise BadRule(f"{what} is {value!r}: a finite number >= {least} is wanted")
+def _check_number(what: str, value: Any) -> None:
+    try:
+        infinite = isinstance(value, float | np.floating) and np.isinf(value)
+        good = not isinstance(value, str | bool) and np.ndim(value) == 0 and value >= 0 and not infinite
+    except TypeError:
+        good = False
+    if not good:
+        raise BadRule(f"{what} is {value!r}: a finite number >= 0 is wanted")
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ class Share:
     terms : sequence of (p, w)
         p like the input, w like the weights.
     b : ndarray or None
-        Bias, like the layer's.
+        Bias, like the layer's; None is 0.
     coefficient : number
         What the share's relevance is multiplied with: 1, alpha, or -beta.
     gate : ndarray of bool, like z, or None
@@ -187,7 +192,7 @@ class Rule:
         """How ties are resolved, for a rule that sees the winners of max pooling; else empty."""
         return ""
 
-    def shares(self, a: Array, w: Array, b: Array | None, z: Array) -> list[Share]:
+    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
         """
         Say which terms enter the sums.
 
@@ -197,8 +202,8 @@ class Rule:
             Lower activations.
         w : ndarray
             Weights.
-        b : ndarray or None
-            Bias, broadcastable to z.
+        b : ndarray
+            Bias, broadcastable to z; zeros where the layer has none.
         z : ndarray, shape (N, ...)
             The layer's own z = forward(a, w) + b.
 
@@ -280,7 +285,7 @@ class Zero(Rule):
 
     name: ClassVar[str] = "zero"
 
-    def shares(self, a: Array, w: Array, b: Array | None, z: Array) -> list[Share]:
+    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
         return [Share([(a, w)], b, z=z)]
 
 
@@ -334,8 +339,8 @@ class Gamma(Rule):
         super().__post_init__()
         _check_number("gamma", self.gamma)
 
-    def shares(self, a: Array, w: Array, b: Array | None, z: Array) -> list[Share]:
-        return [Share([(a, w + self.gamma * positive(w))], b if b is None else b + self.gamma * positive(b))]
+    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
+        return [Share([(a, w + self.gamma * positive(w))], b + self.gamma * positive(b))]
 
 
 @dataclass(frozen=True)
@@ -348,12 +353,12 @@ class GeneralizedGamma(Gamma):
 
     name: ClassVar[str] = "generalized-gamma"
 
-    def shares(self, a: Array, w: Array, b: Array | None, z: Array) -> list[Share]:
+    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
         shares = []
         for part, other, gate in ((positive, negative, greater(z, 0)), (negative, positive, greater(-z, 0))):
             same, opposite = w + self.gamma * part(w), w + self.gamma * other(w)
             terms = [(positive(a), same), (negative(a), opposite)]
-            shares.append(Share(terms, b if b is None else b + self.gamma * part(b), gate=gate))
+            shares.append(Share(terms, b + self.gamma * part(b), gate=gate))
         return shares
 
 
@@ -385,13 +390,13 @@ class AlphaBeta(Rule):
         if abs(self.alpha - self.beta - 1) * 10**9 > 1:  # 2.3 - 1.3 is not 1 in floating point
             raise BadRule(f"alpha - beta is {self.alpha} - {self.beta}: 1 is wanted, or R is not conserved")
 
-    def shares(self, a: Array, w: Array, b: Array | None, z: Array) -> list[Share]:
+    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
         shares = []
         minus_beta = 1 - self.alpha  # to the last digit, so that the books close exactly
         for q, part, other in ((self.alpha, positive, negative), (minus_beta, negative, positive)):
             if q != 0:
                 terms = [(positive(a), part(w)), (negative(a), other(w))]
-                shares.append(Share(terms, b if b is None else part(b), coefficient=q))
+                shares.append(Share(terms, part(b), coefficient=q))
         return shares
 
 
@@ -411,7 +416,7 @@ class Flat(Rule):
 
     name: ClassVar[str] = "flat"
 
-    def shares(self, a: Array, w: Array, b: Array | None, z: Array) -> list[Share]:
+    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
         return [Share([(ones_like(a), ones_like(w))], None)]
 
 
@@ -421,7 +426,7 @@ class WSquare(Rule):
 
     name: ClassVar[str] = "w2"
 
-    def shares(self, a: Array, w: Array, b: Array | None, z: Array) -> list[Share]:
+    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
         return [Share([(ones_like(a), w * w)], None)]
 
 
@@ -453,6 +458,9 @@ class ZBox(Rule):
         if self.low is None or self.high is None:
             raise BadRule("rule 'z-box' needs bounds: z-box(low,high), or a network with preprocessing")
         low, high = np.asarray(self.low), np.asarray(self.high)
+        for bound in (low, high):
+            if bound.dtype.kind not in "fiuO" or (bound.dtype.kind != "O" and not np.isfinite(bound).all()):
+                raise BadRule(f"z-box has the bound {_text(bound)}: finite numbers are wanted")
         if (low > high).any():
             raise BadRule(f"z-box has low > high: {_text(low)} > {_text(high)}")
         object.__setattr__(self, "low", low)
@@ -464,7 +472,7 @@ class ZBox(Rule):
     def __hash__(self) -> int:
         return hash(str(self))
 
-    def shares(self, a: Array, w: Array, b: Array | None, z: Array) -> list[Share]:
+    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
         low, high = (_per_channel(bound, a) for bound in (self.low, self.high))
         return [Share([(a, w), (low, -positive(w)), (high, -negative(w))], None)]
 
@@ -514,7 +522,7 @@ class WinnerTakeAll(Rule):
     def selects(self) -> str:
         return self.ties
 
-    def shares(self, a: Array, w: Array, b: Array | None, z: Array) -> list[Share]:
+    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
         return [Share([(ones_like(a), w)], None)]
 
     def _parameters(self) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,11 @@ from lrpref.errors import BadRecord, LrprefError
 from lrpref.explanation import explain
 from lrpref.kernels.operations import Array
 from lrpref.network import Network
-from lrpref.record import BOUNDS, arrays_of, canonical, digest_of, read, sha256
+from lrpref.record import BOUNDS, arrays_of, canonical_json, describe, digest_of, read, sha256
 from lrpref.rules import Rule, parse
+
+BOOKS = ("explained", "ledger", "totals", "warnings")
+"""What audit.json says of the result."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,10 @@ def verify(folder: Path, load: Callable[[Mapping[str, Any]], Network]) -> list[F
     """
     record, arrays = read(folder)
     findings = [
-        Finding(f"audit.json: {name}", record["digests"].get(name) == sha256(canonical(entry)),
-                "as recorded" if record["digests"].get(name) == sha256(canonical(entry)) else "CHANGED")
-        for name, entry in record.items() if name != "digests"
-    ]  # fmt: skip
+        _compare(f"audit.json: {name}", sha256(canonical_json(entry)), record["digests"].get(name))
+        for name, entry in record.items()
+        if name != "digests"
+    ]
     findings.append(_compare("the input", digest_of(arrays["input"]), record["input"].get("sha256")))
     for name in sorted(arrays.keys() - {"input"}):
         recorded = record["relevance"].get(f"sha256_{name}")
@@ -74,7 +78,7 @@ def verify(folder: Path, load: Callable[[Mapping[str, Any]], Network]) -> list[F
     try:
         network = load(record["network"])
         findings.append(_compare("the network", network.digest, record["network"].get("sha256")))
-        findings.append(_recompute(record, arrays, network))
+        findings += _recompute(record, arrays, network)
     except LrprefError as error:
         findings.append(Finding("recomputation", False, str(error)))
     return findings
@@ -86,22 +90,58 @@ def _compare(what: str, found: str, recorded: str | None) -> Finding:
     return Finding(what, False, f"CHANGED: sha256 is {found[:16]}…, recorded is {str(recorded)[:16]}…")
 
 
-def _recompute(record: Mapping[str, Any], arrays: Mapping[str, Array], network: Network) -> Finding:
+def _recompute(record: Mapping[str, Any], arrays: Mapping[str, Array], network: Network) -> list[Finding]:
+    """Explain again, by the recorded rules, and compare relevance and books."""
     try:
         rules: dict[str, Rule] = {node: parse(text) for node, text in record["rules"].items()}
         computed, explained = record["computed"], record["explained"]
         target = np.asarray(explained.get("target", explained.get("relevances")))
+        bound = BOUNDS[computed["dtype"]]
         again = explain(network, arrays["input"], target, rules=rules,
                         backend=computed["backend"], dtype=computed["dtype"])  # fmt: skip
-        bound = float(BOUNDS[computed["dtype"]])
     except (KeyError, TypeError, ValueError) as error:
         raise BadRecord(f"the record cannot be recomputed ({type(error).__name__}: {error})") from None
     new = arrays_of(again)
-    if new.keys() == arrays.keys() and all(np.array_equal(new[k], arrays[k]) for k in new):
-        return Finding("recomputation", True, "bit-identical")
-    old = arrays["relevance"]
-    if new["relevance"].shape != old.shape:
-        return Finding("recomputation", False, f"has shape {new['relevance'].shape}, recorded is {old.shape}")
-    off = float(abs(new["relevance"] - old).max() / (abs(new["relevance"]).max() or 1))
-    verdict = f"differs by {off:.1e} of max |R|; the bound for {computed['dtype']} is {bound:.0e}"
-    return Finding("recomputation", off <= bound, verdict)
+    return [_same_relevance(arrays, new, bound), _same_books(record, describe(again, new, {}), bound)]
+
+
+def _same_relevance(old: Mapping[str, Array], new: Mapping[str, Array], bound: float) -> Finding:
+    what = "recomputed relevance"
+    if new.keys() == old.keys() and all(np.array_equal(new[k], old[k]) for k in new):
+        return Finding(what, True, "bit-identical")
+    R, recorded = new["relevance"], old["relevance"]
+    if R.shape != recorded.shape:
+        return Finding(what, False, f"has shape {R.shape}, recorded is {recorded.shape}")
+    off = float(abs(R - recorded).max() / (abs(R).max() or 1))
+    return Finding(what, off <= bound, f"differs by {off:.1e} of max |R|; the bound is {bound:.0e}")
+
+
+def _same_books(old: Mapping[str, Any], new: Mapping[str, Any], bound: float) -> Finding:
+    """Compare all that audit.json says of the result; numbers within the bound, relative to the largest."""
+    what = "recomputed books"
+    books, new_books = _books(old), _books(new)
+    if books == new_books:
+        return Finding(what, True, "identical")
+    (words, numbers), (new_words, new_numbers) = _leaves(books), _leaves(new_books)
+    if words != new_words:
+        changed = next((b for a, b in zip(words, new_words, strict=False) if a != b), "something")
+        return Finding(what, False, f"the record leaves out or words differently: {changed!r}")
+    off = float(abs(np.subtract(numbers, new_numbers)).max() / (abs(np.array(new_numbers)).max() or 1))
+    return Finding(what, off <= bound, f"differ by {off:.1e} of the largest amount; the bound is {bound:.0e}")
+
+
+def _books(record: Mapping[str, Any]) -> Any:
+    entries = {key: record.get(key) for key in BOOKS}
+    return json.loads(json.dumps({**entries, "sum": record.get("relevance", {}).get("sum")}))
+
+
+def _leaves(value: Any) -> tuple[list[Any], list[float]]:
+    """Take JSON data apart: its words, keys among them, and its numbers, each in order."""
+    if isinstance(value, float):
+        return ["a number"], [value]
+    if isinstance(value, dict):
+        value = [x for pair in sorted(value.items()) for x in pair]
+    if not isinstance(value, list):
+        return [value], []
+    parts = [_leaves(v) for v in value]
+    return [w for words, _ in parts for w in (*words, "|")], [x for _, numbers in parts for x in numbers]

@@ -37,7 +37,7 @@ def files(tmp_path_factory):
     (folder / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
     (folder / "torn.npy").write_bytes(b"\x93NUMPY")
     (folder / "torn.safetensors").write_bytes(b"\x00" * 5)
-    (folder / "mine.toml").write_text('[nodes]\n"conv*" = "gamma(-1)"\n', encoding="utf-8")
+    (folder / "mine.toml").write_text('base = "epsilon"\n[nodes]\n"conv*" = "gamma(-1)"\n', encoding="utf-8")
     (folder / "gaps.toml").write_text('[nodes]\n"conv1" = "zero"\n', encoding="utf-8")
     (folder / "typo.toml").write_text('base = "epsilon"\n[nodes]\n"cnov1" = "zero"\n', encoding="utf-8")
     weights = {n: np.zeros(s, np.float32) for n, s in expected_tensors(get("fashion-cnn")).items()}
@@ -142,7 +142,6 @@ def test_bad_input_is_one_line(arguments, elsewhere, files):
 
 
 def test_unwritable_folder(elsewhere):
-    (elsewhere / "locked").mkdir(mode=0o500)
     result = run("explain", "--out", "/proc/lrpref/out")
     assert result.exit_code == 2
     assert "cannot be written" in result.stderr

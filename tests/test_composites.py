@@ -105,7 +105,9 @@ def test_a_file_of_ones_own(branching, tmp_path):
     ("text", "said"),
     [
         ("", "gives no rule to conv1, sum, norm, pool, conv2"),
-        ('base = "nothing"', "unknown composite 'nothing'"),
+        ('base = "nothing"', "base is 'nothing'"),
+        ("base = ['epsilon']", "base is"),
+        ("base = 'bad.toml'", "base is 'bad.toml'"),
         ("rules = 3", "unknown key 'rules'"),
         ("[nodes]\nconv1 = 3", r"\[nodes\] wants lines such as"),
         ('[kinds]\nconv = "zero"', "has no 'conv'"),
@@ -119,6 +121,30 @@ def test_bad_files(branching, tmp_path, text, said):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(BadRule, match=said):
         composites.get(path).rules(branching)
+
+
+def test_a_file_comes_before_its_base(branching, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "epsilon-plus"\n[regions]\nlower = "flat"\n', encoding="utf-8")
+    assert linear(branching, path) == {
+        "conv1": "flat", "sum": "zero", "norm": "flat", "pool": "flat",
+        "conv2": "z-plus(stabilizer=signed(1e-06))",
+    }  # fmt: skip
+
+
+def test_where_branches_meet_the_higher_region_counts():
+    convolution = Conv2d(np.ones((1, 1, 1, 1)))
+    for branches in (("conv2", "conv1"), ("conv1", "conv2")):
+        network = Network(
+            (
+                Node("conv1", convolution, (INPUT,)),
+                Node("conv2", convolution, ("conv1",)),
+                Node("sum", Add(), branches),
+                Node("pool", MaxPool2d(1), ("sum",)),
+            ),
+            (1, 2, 2),
+        )
+        assert linear(network, "chapter", first="w2")["pool"] == "epsilon(0.25std)"
 
 
 def test_dense_networks_have_upper_layers_only():

@@ -124,8 +124,8 @@ BAD_RULES = {
     "gamma(1e999)": "gamma is inf: a finite number >= 0 is wanted",
     "gamma('2')": "gamma is '2': a finite number >= 0 is wanted",
     "gamma(True)": "gamma is True: a finite number >= 0 is wanted",
-    "gamma(2std)": "cannot read rule 'gamma(2std)': wanted is for example gamma(0.25)",
-    "gamma([1,2])": "cannot read rule",
+    "gamma(2std)": "gamma is Stabilizer(",
+    "gamma([1,2])": "gamma is [1, 2]: a finite number >= 0 is wanted",
     "gamma(1,2)": "cannot read rule",
     "gamma(delta=1)": "cannot read rule",
     "gamma(nan)": "gamma is 'nan': a finite number >= 0 is wanted",
@@ -149,7 +149,8 @@ BAD_RULES = {
     "z-box(1,-1)": "z-box has low > high: 1 > -1",
     "z-box([0,2],[1,1])": "z-box has low > high: [0,2] > [1,1]",
     "z-box([0,2],[1,1,1])": "cannot read rule",
-    "z-box('a',1)": "cannot read rule",
+    "z-box('a',1)": "z-box has the bound a: finite numbers are wanted",
+    "z-box(-1e999,1)": "z-box has the bound -inf",
     "winner-take-all(last)": "unknown ties 'last' of winner-take-all: there are first and split",
 }
 

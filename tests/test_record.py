@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,7 +48,8 @@ def test_fresh_record_stands(fresh):
     assert {p.name for p in (fresh / "out").iterdir()} == FILES
     findings = verify(fresh / "out", lambda entry: load_network(entry["path"]))
     assert [f for f in findings if not f.ok] == []
-    assert findings[-1].detail == "bit-identical"
+    assert findings[-1].detail == "identical"
+    assert findings[-2].detail == "bit-identical"
 
 
 def test_one_byte_of_the_weights(copy):
@@ -80,7 +82,7 @@ def test_one_byte_of_the_file_of_relevances(copy):
 
 def test_one_rule(copy):
     edit(copy, lambda audit: audit["rules"].update(conv1="z-box(0,1)"))
-    assert failures(copy) == ["audit.json: rules", "recomputation"]
+    assert failures(copy) == ["audit.json: rules", "recomputed relevance", "recomputed books"]
 
 
 def test_one_rule_and_its_digest(copy):
@@ -88,15 +90,33 @@ def test_one_rule_and_its_digest(copy):
 
     def change(audit):
         audit["rules"]["conv1"] = "flat"
-        audit["digests"]["rules"] = record.sha256(record.canonical(audit["rules"]))
+        audit["digests"]["rules"] = record.sha256(record.canonical_json(audit["rules"]))
 
     edit(copy, change)
-    assert failures(copy) == ["recomputation"]
+    assert failures(copy) == ["recomputed relevance", "recomputed books"]
+
+
+@pytest.mark.parametrize("entry", ["ledger", "totals", "explained", "warnings"])
+def test_the_books_and_their_digest(copy, entry):
+    """The same forger on the ledger, which is what a reader of the record believes."""
+
+    def change(audit):
+        forged = {
+            "ledger": lambda: audit["ledger"][0].update(bias=[1.0]),
+            "totals": lambda: audit["totals"].pop("bias"),
+            "explained": lambda: audit["explained"].update({"class": ["Bag"]}),
+            "warnings": lambda: audit["warnings"].append("all is well"),
+        }
+        forged[entry]()
+        audit["digests"][entry] = record.sha256(record.canonical_json(audit[entry]))
+
+    edit(copy, change)
+    assert failures(copy) == ["recomputed books"]
 
 
 def test_one_number_of_the_ledger(copy):
     edit(copy, lambda audit: audit["ledger"][0].update(bias=[0.0]))
-    assert failures(copy) == ["audit.json: ledger"]
+    assert failures(copy) == ["audit.json: ledger", "recomputed books"]
 
 
 def test_a_picture(copy):
@@ -129,7 +149,7 @@ def test_folders(fresh, tmp_path):
         explanation.save(tmp_path / "file", overwrite=True)
 
 
-def test_nothing_half_written(fresh, tmp_path, monkeypatch):
+def test_nothing_half_written(tmp_path, monkeypatch):
     """When writing fails in the middle, the earlier record is still there, and nothing else."""
     network = data.embedded()
     explanation = lrpref.explain(network, network.preprocess(data.image(0)))
@@ -139,8 +159,8 @@ def test_nothing_half_written(fresh, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(json, "dumps", full)
-    with pytest.raises((BadRecord, OSError)):
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(BadRecord, match="No space left"):
         record.write(explanation, tmp_path / "out", overwrite=True)
     monkeypatch.undo()
     monkeypatch.setattr(np, "savez_compressed", full)

@@ -32,7 +32,9 @@ def main() -> None:
         out.print(f"[bold]{what}[/]")
         shown = [a if a != CHINA else "china.jpg" for a in arguments]
         out.print(f"$ lrpref explain {' '.join(shown)}\n", style="dim")
-        app(["explain", *arguments, "--overwrite"], standalone_mode=False)
+        code = app(["explain", *arguments, "--overwrite"], standalone_mode=False)
+        if code:
+            raise SystemExit(code)
         out.print()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lrpref.errors import BadNetwork, BadWeights
+from lrpref.fold import merge_padding
 from lrpref.kernels.operations import Array
 from lrpref.layers import Shape
 from lrpref.network import INPUT, Network, Node
@@ -91,7 +92,7 @@ def make_network(
         return tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
 
     try:
-        return _assemble(architecture, take, provenance or {})
+        return merge_padding(_assemble(architecture, take, provenance or {}))
     except BadNetwork as error:  # the architecture alone is sound: it is the numbers
         raise BadWeights(str(error)) from None
 
