@@ -24,7 +24,7 @@ from numba import prange
 
 from lrpref.errors import BadBackend
 from lrpref.kernels.operations import Array, Operation, Sums, Term
-from lrpref.kernels.signs import zeros, zeros_like
+from lrpref.kernels.signs import check_finite, zeros, zeros_like
 
 Geometry = tuple[int, int, int, int, int, int]
 """Stride (down, right), dilation (down, right), padding (top, left)."""
@@ -556,6 +556,8 @@ class Table:
         sums : Sums
             What the bias and the stabilizer take, and what is dropped, per sample.
         """
+        check_finite(z)
+        check_finite(eps)
         s = zeros_like(R)
         b = np.broadcast_to(zeros((1,), z) if b is None else b, z.shape)
         booked = [_parts(z), _parts(z), _parts(z)]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lrpref.kernels.operations import Array, Operation, Sums, Term
-from lrpref.kernels.signs import equal, greater, per_sample, zeros, zeros_like
+from lrpref.kernels.signs import check_finite, equal, greater, per_sample, zeros, zeros_like
 
 
 def _pad(a: Array, op: Operation) -> Array:
@@ -158,7 +158,7 @@ def max_pool2d_winners(a: Array, op: Operation, ties: str) -> Array:
     return winners
 
 
-# The four steps.
+# The four steps of Montavon et al. 2019, Section 10.2.2, on Eq. (10.2).
 
 
 def forward(op: Operation, p: Array, w: Array) -> Array:
@@ -184,6 +184,7 @@ def divide(z: Array, b: Array | None, R: Array, eps: Array, signed: bool) -> tup
     eps = eps.reshape(-1, *[1] * (z.ndim - 1))
     stabilizer = np.where(greater(zeros_like(z), z), -eps, eps) if signed else eps
     denominator = z + stabilizer
+    check_finite(denominator)
     zero = equal(denominator, 0)
     s = np.where(zero, zeros_like(R), R / np.where(zero, zeros_like(z) + 1, denominator))
     dropped = per_sample(np.where(zero, R, zeros_like(R)))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lrpref.errors import Undecided
+from lrpref.errors import BadRule, Undecided
 from lrpref.kernels.operations import Array
 
 
@@ -67,6 +67,24 @@ def equal(x: Array, y: Any) -> Array:
     """
     yes = np.asarray(x == y, bool)
     return _decide(yes, np.asarray(x != y, bool), "a zero or a tie") if x.dtype == object else yes
+
+
+def check_finite(z: Array) -> None:
+    """
+    Make sure that a denominator has not overflowed: R / inf would be lost without a trace.
+
+    Parameters
+    ----------
+    z : ndarray
+        Any shape and dtype.
+
+    Raises
+    ------
+    BadRule
+        If it holds NaN or infinity.
+    """
+    if z.dtype != object and not np.isfinite(z).all():
+        raise BadRule(f"z overflows {z.dtype}: use float64, or smaller parameters of the rule")
 
 
 def positive(x: Array) -> Array:

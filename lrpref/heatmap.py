@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 """At most so many samples of a batch are drawn."""
+
+BARS = 20
+"""At most so many nodes have a bar of their own in the ledger's picture."""
 
 COLOURS = {
     "inputs": "#4d9221", "bias": "#8073ac", "stabilizer": "#e08214", "dropped": "#7f7f7f",
@@ -65,9 +69,9 @@ def draw(explanation: Explanation) -> Any:
         image = _draw_relevance(right, explanation, sample)
         if image is not None:
             bar = figure.colorbar(image, ax=right, shrink=0.85, format="%.2g", extend="both")
-            bar.set_label("relevance, in units of the score")
+            bar.set_label("relevance per pixel, in the unit of the score (strongest 0.1 % saturated)")
     shown = "" if n == len(explanation.x) else f" (the first {n} of {len(explanation.x)})"
-    title = f"{explanation.network.name or 'network'} · composite {explanation.composite}{shown}"
+    title = f"{(explanation.network.name or 'network')[:60]} · composite {explanation.composite[:60]}{shown}"
     figure.suptitle(title, fontsize=11)
     return figure
 
@@ -107,8 +111,8 @@ def _headline(explanation: Explanation, sample: int) -> str:
     what = "chosen relevances"
     if explanation.target is not None:
         what = f"“{explanation.network.label(int(explanation.target[sample]))}”"
-    share = f", {reached / explained:.1%} of it on the input" if explained else ""
-    return f"{what}: score {explained:.3f}{share}"
+    R = exact.as_float(explanation.relevance[sample])
+    return f"{what}: score {explained:.3f}; input {R[R > 0].sum():+.3g} {R[R < 0].sum():+.3g} = {reached:.3g}"
 
 
 def draw_ledger(ledger: Ledger, title: str, sample: int = 0) -> Any:
@@ -127,14 +131,17 @@ def draw_ledger(ledger: Ledger, title: str, sample: int = 0) -> Any:
     Returns
     -------
     matplotlib.figure.Figure
-        A bar for each node that took 1 % of f(x) or more, one for all others together, and one for
-        what reached the input. In percent of f(x); where f(x) = 0 in units of the score.
+        A bar for each of the `BARS` nodes that took most, if it is 1 % of f(x) or more; one for all
+        others together, and one for what reached the input. In percent of f(x); where f(x) = 0 in units
+        of the score.
     """
     from matplotlib.figure import Figure
 
     shares = ledger.shares(sample)
-    large = {node: took for node, took in shares.items() if sum(map(abs, took.values())) >= 1}
-    small = [took for node, took in shares.items() if node not in large]
+    size = {node: sum(map(abs, took.values())) for node, took in shares.items()}
+    drawn = sorted((n for n in size if size[n] >= 1), key=lambda n: -size[n])[:BARS]
+    large = {node: took for node, took in shares.items() if node in drawn}
+    small = [took for node, took in shares.items() if node not in drawn]
     others = {account: sum(took[account] for took in small) for account in ACCOUNTS}
     unit = float(exact.as_float(ledger.explained)[sample]) / 100 or 1.0
     inputs = {"inputs": float(exact.as_float(ledger.inputs)[sample]) / unit}
@@ -144,15 +151,14 @@ def draw_ledger(ledger: Ledger, title: str, sample: int = 0) -> Any:
 
 def _bars(figure: Any, bars: dict[str, dict[str, float]], title: str) -> Any:
     axes = figure.subplots()
-    drawn = set()
+    axes.use_sticky_edges = False
+    drawn: dict[str, Any] = {}
     for place, took in enumerate(bars.values()):
         ends = {True: 0.0, False: 0.0}  # of the positive bars and of the negative ones
         for account, amount in took.items():
             if amount:
                 start, ends[amount > 0] = ends[amount > 0], ends[amount > 0] + amount
-                label = None if account in drawn else account.replace("inputs", "reached the input")
-                axes.barh(place, amount, left=start, color=COLOURS[account], label=label, height=0.75)
-                drawn.add(account)
+                drawn[account] = axes.barh(place, amount, left=start, color=COLOURS[account], height=0.75)
         axes.annotate(f"{sum(took.values()):+.1f}", (ends[True], place), (4, 0), textcoords="offset points",
                       va="center", fontsize=7, color="0.3")  # fmt: skip
     axes.set_yticks(range(len(bars)), list(bars), fontsize=8)
@@ -162,7 +168,13 @@ def _bars(figure: Any, bars: dict[str, dict[str, float]], title: str) -> Any:
     axes.set_xlabel("percent of f(x), with each node's sum beside its bar; to the left: negative relevance")
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
-    axes.legend(fontsize=8, loc="best")
+    shown = [account for account in COLOURS if account in drawn]
+    axes.legend(
+        [drawn[a] for a in shown],
+        ["reached the input" if a == "inputs" else a for a in shown],
+        fontsize=8,
+        loc="best",
+    )
     axes.set_title(f"Where f(x) went, from the output down — {title}", fontsize=10)
     return figure
 
@@ -182,5 +194,7 @@ def png(figure: Any) -> bytes:
         The file.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a class name that the font cannot write shows as boxes
+        figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -13,6 +13,7 @@ Weights are laid out as in PyTorch.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -33,20 +34,28 @@ Pair = int | tuple[int, int]
 Padding = int | tuple[int, int] | tuple[int, int, int, int]
 
 
+def _whole(value: Any, times: int) -> tuple[int, ...]:
+    """Read one or several whole numbers; one stands for `times` of them. Nothing else gives any."""
+    try:
+        return tuple(operator.index(v) for v in (value if np.ndim(value) else (value,) * times))
+    except (TypeError, ValueError):
+        return ()
+
+
 def _pair(value: Pair, what: str, least: int) -> tuple[int, int]:
     """Read an int or a pair (down, right), each at least `least`."""
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or any(not isinstance(v, int) or v < least for v in pair):
+    pair = _whole(value, 2)
+    if len(pair) != 2 or min(pair) < least:
         raise BadNetwork(f"{what} is {value!r}: one or two whole numbers >= {least} are wanted")
     return pair[0], pair[1]
 
 
 def _sides(value: Padding) -> tuple[int, int, int, int]:
     """Read a padding as an int, (down, right), or (top, bottom, left, right)."""
-    sides = (value,) * 4 if isinstance(value, int) else tuple(value)
+    sides = _whole(value, 4)
     if len(sides) == 2:
         sides = (sides[0], sides[0], sides[1], sides[1])
-    if len(sides) != 4 or any(not isinstance(v, int) or v < 0 for v in sides):
+    if len(sides) != 4 or min(sides) < 0:
         raise BadNetwork(
             f"padding is {value!r}: one, two (down, right) or four whole numbers "
             "(top, bottom, left, right) >= 0 are wanted"

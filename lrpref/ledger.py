@@ -38,6 +38,8 @@ class Row:
         Sum of the relevance handed to the node's inputs.
     bias, stabilizer, dropped, padding, pooling, state : ndarray, shape (N,)
         What the accounts took.
+    handed : dict of str to ndarray, shape (N,)
+        What each input received, by node; their sum is `to_inputs`.
     eps : list of ndarray, shape (N,), or None
         What a relative stabilizer came to, in the unit of z, one per share; None where a share received
         nothing.
@@ -54,6 +56,7 @@ class Row:
     padding: Array = field(default_factory=lambda: np.zeros(0))
     pooling: Array = field(default_factory=lambda: np.zeros(0))
     state: Array = field(default_factory=lambda: np.zeros(0))
+    handed: dict[str, Array] = field(default_factory=dict)
     eps: list[Array | None] = field(default_factory=list)
     residual: Array = field(default_factory=lambda: np.zeros(0), init=False)
 
@@ -89,11 +92,11 @@ class Row:
         BadRule
             If the relevance handed on is not finite: a quotient overflowed.
         """
-        if self.to_inputs.dtype != object and not np.isfinite(self.to_inputs).all():
-            raise BadRule(f"relevance overflows under rule '{self.rule}': use a stabilizer or float64")
         self.residual = self.arriving - self.to_inputs
         for account in ACCOUNTS:
             self.residual = self.residual - getattr(self, account)
+        if self.residual.dtype != object and not np.isfinite(self.residual).all():
+            raise BadRule(f"relevance overflows under rule '{self.rule}': use a stabilizer or float64")
         return self
 
 

@@ -17,12 +17,13 @@ import numpy as np
 
 from lrpref import exact, heads
 from lrpref.errors import BadInput, BadNetwork, BadWeights, LrprefError
-from lrpref.files import replacing
+from lrpref.files import new_file, regular
 from lrpref.kernels import backend as get_backend
 from lrpref.kernels.operations import Array
 from lrpref.kernels.signs import zeros_like
 from lrpref.layers import LAYERS, Layer, Shape, Softmax
 from lrpref.preprocessing import Preprocessing
+from lrpref.tables import fill, within
 
 INPUT = "input"
 """The name under which nodes refer to the network's input."""
@@ -50,7 +51,7 @@ class Node:
     inputs: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Network:
     """
     A directed acyclic graph of named nodes; the last node is the output.
@@ -93,6 +94,15 @@ class Network:
         object.__setattr__(self, "nodes", tuple(self.nodes))
         object.__setattr__(self, "input_shape", tuple(self.input_shape))
         object.__setattr__(self, "classes", tuple(self.classes))
+        for text in (self.name, *self.classes, *(node.name for node in self.nodes)):
+            if not isinstance(text, str) or not text.isprintable() or len(text) > 500:
+                raise BadNetwork(f"the name {str(text)[:60]!r} is not one line of at most 500 characters")
+        if not isinstance(self.provenance, Mapping):
+            raise BadNetwork(f"a network's provenance is {self.provenance!r}, wants a table")
+        if not self.input_shape or not all(type(n) is int and n > 0 for n in self.input_shape):
+            raise BadNetwork(
+                f"input shape is {self.input_shape}, wants whole numbers >= 1: (J,) or (C, H, W)"
+            )
         if not self.nodes:
             raise BadNetwork("a network needs at least one node")
         shape = self.shapes[self.nodes[-1].name]
@@ -102,6 +112,11 @@ class Network:
             )
         if self.classes and shape != (len(self.classes),):
             raise BadNetwork(f"{len(self.classes)} class names for an output of shape {shape}")
+
+    def __repr__(self) -> str:
+        return (
+            f"<Network {self.name!r}: {len(self.nodes)} nodes, {self.input_shape} to {self.shapes[self.top]}>"
+        )
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
@@ -227,7 +242,10 @@ class Network:
         BadInput
             If the shape is wrong, or a value is not finite.
         """
-        x = np.asarray(x)
+        try:
+            x = np.asarray(x)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise BadInput(f"input is no array of numbers ({error})") from None
         if x.shape[1:] != self.input_shape or not len(x):
             raise BadInput(f"input is {x.shape}, wants (N, {', '.join(map(str, self.input_shape))})")
         if x.dtype != object:
@@ -282,7 +300,13 @@ class Network:
         """
         arithmetic = exact.get(dtype)
         x = arithmetic.array(self.check_input(x))
-        return self.astype(arithmetic).activations(x, get_backend(backend))[self.top]
+        with np.errstate(over="ignore", invalid="ignore"):
+            output = self.astype(arithmetic).activations(x, get_backend(backend))[self.top]
+        if not arithmetic.objects and not np.isfinite(output).all():
+            raise BadInput(
+                f"the network's output is not finite in dtype '{dtype}': are the inputs preprocessed?"
+            )
+        return output
 
     def gradient(
         self, x: Any, target: heads.Target = "max", *, backend: str = "numpy", dtype: str = "float64"
@@ -386,13 +410,15 @@ class Network:
         if any(array.dtype.kind != "f" or array.dtype.itemsize > 8 for array in tensors.values()):
             raise BadNetwork("only float weights can be saved: save the network as it was before astype")
         contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        with replacing(Path(path)) as temporary:
+        with new_file(Path(path)) as temporary:
             temporary.write_bytes(save(contiguous, {"lrpref": json.dumps(graph)}))
 
 
 def _check_finite(node: Node) -> None:
     for f in dataclasses.fields(node.layer):  # type: ignore[arg-type]
         array = getattr(node.layer, f.name)
+        if isinstance(array, np.ndarray) and array.dtype.kind not in "fiuO":
+            raise BadNetwork(f"node '{node.name}': {f.name} is of dtype {array.dtype}, wants real numbers")
         if isinstance(array, np.ndarray) and array.dtype != object and not np.isfinite(array).all():
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise BadNetwork(
@@ -425,16 +451,6 @@ def _to_graph(network: Network) -> tuple[dict[str, Any], dict[str, Array]]:
     return json.loads(json.dumps(graph)), tensors
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
-
-
-def _is_numbers(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(_is_numbers(v) for v in value)
-    return isinstance(value, int | float | np.ndarray)
-
-
 def make_layer(kind: str, parameters: Mapping[str, Any]) -> Layer:
     """
     Make a layer by its name.
@@ -444,7 +460,7 @@ def make_layer(kind: str, parameters: Mapping[str, Any]) -> Layer:
     kind : str
         A name in `lrpref.layers.LAYERS`.
     parameters : mapping
-        Its fields; lists become tuples.
+        Its fields: arrays, and plain data whose lists become tuples.
 
     Returns
     -------
@@ -458,17 +474,10 @@ def make_layer(kind: str, parameters: Mapping[str, Any]) -> Layer:
     """
     if kind not in LAYERS:
         raise BadNetwork(f"unknown layer {kind!r}: there are {', '.join(LAYERS)}")
-    known = [f.name for f in dataclasses.fields(LAYERS[kind])]  # type: ignore[arg-type]
-    unknown = [name for name in parameters if name not in known]
-    words = [name for name, value in parameters.items() if not _is_numbers(value)]
-    if words:
-        raise BadNetwork(f"{kind}: {words[0]} is {parameters[words[0]]!r}, wants numbers")
-    if unknown:
-        raise BadNetwork(f"{kind} has no {', '.join(unknown)}; it has {', '.join(known) or 'no parameters'}")
-    try:
-        return LAYERS[kind](**{name: _tuples(value) for name, value in parameters.items()})
-    except (TypeError, ValueError, AttributeError) as error:
-        raise BadNetwork(f"{kind}: {error}") from None
+    arrays = {name: value for name, value in parameters.items() if isinstance(value, np.ndarray)}
+    others = {name: value for name, value in parameters.items() if name not in arrays}
+    with within(kind):
+        return fill(LAYERS[kind], others, arrays)
 
 
 def load(path: str | os.PathLike[str]) -> Network:
@@ -492,9 +501,7 @@ def load(path: str | os.PathLike[str]) -> Network:
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    if not path.is_file():
-        raise BadWeights(f"{path}: there is no such file")
+    path = regular(path, BadWeights)
     try:
         with safe_open(path, framework="numpy") as file:
             header = (file.metadata() or {}).get("lrpref")
@@ -508,7 +515,7 @@ def load(path: str | os.PathLike[str]) -> Network:
         )
     try:
         return dataclasses.replace(_from_graph(json.loads(header), tensors), source=str(path))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise BadWeights(f"{path}: its graph is damaged ({type(error).__name__}: {error})") from None
     except BadNetwork as error:
         raise BadWeights(f"{path}: {error}") from None
@@ -517,24 +524,29 @@ def load(path: str | os.PathLike[str]) -> Network:
 def _from_graph(graph: Mapping[str, Any], tensors: Mapping[str, Array]) -> Network:
     if graph["format"] != FORMAT:
         raise BadNetwork(f"its format is {graph['format']!r}; this version reads {FORMAT}")
-    nodes = []
+    nodes, used = [], set()
     for entry in graph["nodes"]:
         parameters = {k: v for k, v in entry.items() if k not in ("name", "layer", "inputs", "tensors")}
-        parameters |= {f: tensors[f"{entry['name']}.{f}"] for f in entry.get("tensors", ())}
-        nodes.append(Node(entry["name"], make_layer(entry["layer"], parameters), tuple(entry["inputs"])))
+        names = {f: f"{entry['name']}.{f}" for f in entry.get("tensors", ())}
+        missing = [name for name in names.values() if name not in tensors]
+        if missing or names.keys() & parameters.keys():
+            raise BadNetwork(f"node '{entry['name']}': missing or given twice: {', '.join(missing or names)}")
+        used |= set(names.values())
+        layer = make_layer(entry["layer"], {**parameters, **{f: tensors[name] for f, name in names.items()}})
+        nodes.append(Node(str(entry["name"]), layer, tuple(entry["inputs"])))
+    if tensors.keys() - used:
+        raise BadNetwork(f"unexpected tensors: {', '.join(sorted(tensors.keys() - used))}")
     preprocessing = graph["preprocessing"]
+    with within("preprocessing"):
+        steps = fill(Preprocessing, preprocessing) if preprocessing else None
     return Network(
         tuple(nodes),
         tuple(graph["input"]),
         tuple(graph["classes"]),
-        Preprocessing(**_all_tuples(preprocessing)) if preprocessing else None,
+        steps,
         graph["name"],
         graph["provenance"],
     )
-
-
-def _all_tuples(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _tuples(value) for name, value in parameters.items()}
 
 
 def chain(layers: Iterable[tuple[str, Layer]], input_shape: Sequence[int], **options: Any) -> Network:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lrpref.errors import BadInput, BadNetwork
+from lrpref.files import regular
 from lrpref.kernels.operations import Array
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
@@ -43,7 +46,7 @@ class Preprocessing:
     resize: int | None = None
     interpolation: str = "bilinear"
     channels: str = "RGB"
-    divisor: float = field(default=255.0)
+    divisor: float = 255.0
 
     def __post_init__(self) -> None:
         n = 1 if self.channels == "L" else 3
@@ -51,6 +54,12 @@ class Preprocessing:
             raise BadNetwork(
                 f"channels {self.channels!r}, interpolation {self.interpolation!r}; wants "
                 f"L, RGB or BGR, and one of {', '.join(INTERPOLATIONS)}"
+            )
+        numbers = (*self.mean, *self.std, self.divisor)
+        if not all(math.isfinite(v) for v in numbers) or min(self.size) < 1 or max(self.size) > 10_000:
+            raise BadNetwork(
+                f"size {self.size}, mean {self.mean}, std {self.std}, divisor {self.divisor}: "
+                "sizes from 1 to 10000 and finite numbers are wanted"
             )
         if len(self.mean) != n or len(self.std) != n or min(self.std) <= 0 or self.divisor <= 0:
             raise BadNetwork(f"wants {n} means, {n} stds > 0 and a divisor > 0")
@@ -110,7 +119,7 @@ class Preprocessing:
         """
         from PIL import Image
 
-        image = _open(picture).convert("L" if self.channels == "L" else "RGB")
+        image = _open(picture, "L" if self.channels == "L" else "RGB")
         method = Image.Resampling[self.interpolation.upper()]
         height, width = self.size
         if self.resize is None:
@@ -118,6 +127,11 @@ class Preprocessing:
         else:
             shorter = min(image.size)
             scaled = (round(image.width * self.resize / shorter), round(image.height * self.resize / shorter))
+            if max(scaled) > 20 * self.resize:
+                raise BadInput(
+                    f"a picture of {image.width} x {image.height} pixels: one side is more than 20 "
+                    "times the other"
+                )
             image = image.resize(scaled, method)
             left, top = (image.width - width) // 2, (image.height - height) // 2
             image = image.crop((left, top, left + width, top + height))
@@ -174,20 +188,34 @@ class Preprocessing:
         return np.clip(pixels * self.divisor / 255.0, 0.0, 1.0)
 
 
-def _open(picture: Any) -> Any:
+EIGHT_BITS = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+"""Pillow's modes of 8 bits; others would be cut off at 255 without a word."""
+
+
+def _open(picture: Any, mode: str) -> Any:
+    """Read a picture; transparency and the camera's orientation are ignored, as torchvision does."""
     from PIL import Image, UnidentifiedImageError
 
-    if isinstance(picture, Image.Image):
-        return picture
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)):
-            raise BadInput(f"a picture of {picture.dtype} {picture.shape}: wants uint8 (H, W) or (H, W, 3)")
-        return Image.fromarray(picture)
+    name = picture if isinstance(picture, str | Path) else "the picture"
     try:
-        image = Image.open(Path(picture))
-        image.load()
-    except FileNotFoundError:
-        raise BadInput(f"{picture}: there is no such picture") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadInput(f"{picture}: not a picture that can be read ({type(error).__name__})") from None
-    return image
+        if isinstance(picture, Image.Image):
+            image = picture
+        elif isinstance(picture, np.ndarray):
+            if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)):
+                raise BadInput(
+                    f"a picture of {picture.dtype} {picture.shape}: wants uint8 (H, W) or (H, W, 3)"
+                )
+            image = Image.fromarray(picture)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                image = Image.open(regular(picture, BadInput))
+                image.load()
+        if image.mode not in EIGHT_BITS:
+            raise BadInput(f"{name}: its pixels are of mode {image.mode}; save it with 8 bits per channel")
+        if 0 in image.size:
+            raise BadInput(f"{name}: has no pixels")
+        return image.convert(mode)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError,
+            MemoryError) as error:  # fmt: skip
+        raise BadInput(f"{name}: not a picture that can be read ({type(error).__name__})") from None

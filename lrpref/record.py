@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import zipfile
 import zlib
@@ -16,7 +17,7 @@ import numpy as np
 
 from lrpref import exact, heatmap
 from lrpref.errors import BadRecord
-from lrpref.files import replacing
+from lrpref.files import new_folder, regular
 from lrpref.kernels.operations import Array
 from lrpref.ledger import ACCOUNTS, Row
 
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
     from lrpref.explanation import Explanation
 
 FORMAT = 1
+
+FILES = {"audit.json", "relevance.npz", "heatmap.png", "ledger.png"}
+"""What a record consists of."""
+
+ENTRIES = {
+    "format", "versions", "computed", "network", "input", "explained", "composite", "rules", "ledger",
+    "totals", "relevance", "pictures", "warnings", "digests",
+}  # fmt: skip
+"""What audit.json consists of."""
 
 BOUNDS = {"float32": 1e-3, "float64": 1e-9, "longdouble": 1e-9, "exact": 0.0, "ball": 0.0}
 """How far a recomputation may be off, relative to max |R|.
@@ -96,6 +106,7 @@ def _row(row: Row) -> dict[str, Any]:
     entry: dict[str, Any] = {"node": row.node, "layer": row.layer, "rule": row.rule}
     for name in ("arriving", "to_inputs", *ACCOUNTS, "residual"):
         entry[name] = _numbers(getattr(row, name))
+    entry["handed"] = {name: _numbers(amount) for name, amount in row.handed.items()}
     if row.eps:
         entry["eps"] = [None if eps is None else _numbers(eps) for eps in row.eps]
     return entry
@@ -211,8 +222,13 @@ def is_record(folder: Path) -> bool:
     bool
         Whether it holds our files and nothing else.
     """
-    names = {entry.name for entry in folder.iterdir()}
-    return "audit.json" in names and names <= {"audit.json", "relevance.npz", "heatmap.png", "ledger.png"}
+    entries = {entry.name: entry for entry in os.scandir(folder)}
+    if not entries.keys() <= FILES or not all(e.is_file(follow_symlinks=False) for e in entries.values()):
+        return False
+    try:
+        return bool(_read_json(folder)["format"] == FORMAT)
+    except (BadRecord, KeyError):
+        return False
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
@@ -272,7 +288,7 @@ def write(explanation: Explanation, folder: Path, *, overwrite: bool) -> None:
         "ledger.png": heatmap.png(heatmap.draw_ledger(explanation.ledger, title)),
     }
     record = describe(explanation, arrays, pictures)
-    with replacing(folder) as new:
+    with new_folder(folder, lambda place: overwrite and is_record(place)) as new:
         new.mkdir()
         np.savez_compressed(new / "relevance.npz", allow_pickle=False, **arrays)
         for name, data in pictures.items():
@@ -302,20 +318,41 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     BadRecord
         If it is no record of ours, or damaged.
     """
+    record = _read_json(folder)
+    path = regular(folder / "relevance.npz", BadRecord)
     try:
-        record = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        good = {arrays["input"].dtype.kind, arrays["relevance"].dtype.kind} <= set("fiu")
+    except _DAMAGE as error:
+        raise BadRecord(f"{path}: damaged ({type(error).__name__}: {error})") from None
+    if not good or arrays["input"].shape != arrays["relevance"].shape:
+        raise BadRecord(f"{path}: damaged (input and relevance are to be real numbers of one shape)")
+    return record, arrays
+
+
+_DAMAGE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, NotImplementedError,
+    OverflowError, MemoryError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What the libraries raise for files that are not what they should be."""
+
+
+def _read_json(folder: Path) -> dict[str, Any]:
+    if not (folder / "audit.json").exists():
+        raise BadRecord(f"{folder}: holds no audit.json, so it is no record of ours")
+    path = regular(folder / "audit.json", BadRecord)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
         if record["format"] != FORMAT:
             raise BadRecord(f"{folder}: format {record['format']!r}; this version reads {FORMAT}")
+        if record.keys() != ENTRIES:
+            raise BadRecord(
+                f"{path}: entries missing or unknown: {', '.join(sorted(record.keys() ^ ENTRIES))}"
+            )
         for key in ("computed", "network", "input", "explained", "rules", "relevance", "pictures", "digests"):
             record[key].keys()
-    except FileNotFoundError:
-        raise BadRecord(f"{folder}: holds no audit.json, so it is no record of ours") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadRecord(f"{folder}/audit.json: damaged ({type(error).__name__}: {error})") from None
-    try:
-        with np.load(folder / "relevance.npz", allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-            arrays["input"], arrays["relevance"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise BadRecord(f"{folder}/relevance.npz: damaged ({type(error).__name__}: {error})") from None
-    return record, arrays
+        record["network"]["provenance"].keys()
+    except _DAMAGE as error:  # a nest too deep is a RuntimeError
+        raise BadRecord(f"{path}: damaged ({type(error).__name__}: {error})") from None
+    return dict(record)

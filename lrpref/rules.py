@@ -24,6 +24,7 @@ import ast
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
 from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
@@ -39,7 +40,8 @@ def _check_number(what: str, value: Any) -> None:
     try:
         infinite = isinstance(value, float | np.floating) and np.isinf(value)
         good = not isinstance(value, str | bool) and np.ndim(value) == 0 and value >= 0 and not infinite
-    except TypeError:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
         good = False
     if not good:
         raise BadRule(f"{what} is {value!r}: a finite number >= 0 is wanted")
@@ -184,6 +186,9 @@ class Rule:
             raise BadRule(
                 f"stabilizer is {self.stabilizer!r}: signed(eps), unsigned(eps) or relative(f) wanted"
             )
+        for f in fields(self):
+            if isinstance(value := getattr(self, f.name), np.generic):
+                object.__setattr__(self, f.name, value.item())
         if self.bias not in BIAS_MODES:
             raise BadRule(f"unknown bias treatment {self.bias!r}: there are {', '.join(BIAS_MODES)}")
 
@@ -280,7 +285,7 @@ class Zero(Rule):
     """
     LRP-0: R_j = sum_k a_j w_kj / (sum_{0,j} a_j w_kj) R_k.
 
-    Conserves sum R less the bias's part. Montavon et al. 2019, Section 10.2.1, "Basic Rule".
+    Conserves sum R less the bias's part. Montavon et al. 2019, Section 10.2.1 and Appendix 10.A.
     """
 
     name: ClassVar[str] = "zero"
@@ -294,7 +299,7 @@ class Epsilon(Zero):
     """
     LRP-eps: LRP-0 with eps in the denominator, which absorbs R where contributions are weak.
 
-    Montavon et al. 2019, Section 10.2.1, "Epsilon Rule".
+    Montavon et al. 2019, Section 10.2.1 and Appendix 10.A.
 
     Parameters
     ----------
@@ -323,7 +328,7 @@ class Gamma(Rule):
     """
     LRP-gamma: LRP-0 with w + gamma w+; for a >= 0 and R_k = 0 where z_k <= 0.
 
-    Montavon et al. 2019, Section 10.2.1, "Gamma Rule".
+    Montavon et al. 2019, Section 10.2.1 and Appendix 10.A.
 
     Parameters
     ----------
@@ -347,6 +352,9 @@ class Gamma(Rule):
 class GeneralizedGamma(Gamma):
     """
     Generalized LRP-gamma: favours the contributions that have the sign of z, for inputs of any sign.
+
+    Where z > 0: R_j = sum_k (a_j+ (w + g w+) + a_j- (w + g w-)) / (the sum of these, b + g b+) R_k;
+    where z < 0 the parts of w change places, with b + g b-.
 
     Equal to `Gamma` where a >= 0 and R_k = 0 wherever z_k <= 0. R_k is dropped where z_k = 0.
     """
@@ -541,6 +549,10 @@ _STABILIZERS: dict[str, Callable[[float], Stabilizer]] = {
 }  # fmt: skip
 
 
+LONGEST = 10_000_000
+"""Characters of the longest rule that is read: a z-box with a bound for each pixel."""
+
+
 def parse(text: str, box: tuple[Array, Array] | None = None) -> Rule:
     """
     Read a rule by name: `gamma(0.25)`, `epsilon(0.25std)`, `alpha-beta(2,1,stabilizer=signed(1e-6))`.
@@ -562,6 +574,8 @@ def parse(text: str, box: tuple[Array, Array] | None = None) -> Rule:
     BadRule
         If there is no such rule, or a parameter is wrong.
     """
+    if not isinstance(text, str) or len(text) > (LONGEST if "z-box" in str(text)[:99] else 1000):
+        raise BadRule(f"a rule's name is wanted, such as gamma(0.25); got {str(text)[:60]!r}...")
     match = re.fullmatch(r"\s*([a-z0-9-]+)\s*(?:\((.*)\))?\s*", text, re.DOTALL)
     if not match or match[1] not in RULES:
         raise BadRule(f"unknown rule {text!r}: there are {', '.join(RULES)}")
@@ -575,7 +589,7 @@ def parse(text: str, box: tuple[Array, Array] | None = None) -> Rule:
         if name == "z-box" and not args and box is not None:
             args = list(box)
         return RULES[name](*args, **options)
-    except (SyntaxError, ValueError, TypeError):
+    except (SyntaxError, ValueError, TypeError, OverflowError, RecursionError, MemoryError):
         raise BadRule(f"cannot read rule {text!r}: wanted is for example {_example(name)}") from None
 
 
@@ -584,6 +598,8 @@ def _value(node: ast.expr) -> Any:
         return node.id
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1:
         return _STABILIZERS[node.func.id](_value(node.args[0])) if node.func.id in _STABILIZERS else _fail()
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):  # a fraction, as str() writes it
+        return Fraction(ast.literal_eval(node.left), ast.literal_eval(node.right))
     return ast.literal_eval(node)
 
 

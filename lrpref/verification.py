@@ -14,7 +14,7 @@ from lrpref.errors import BadRecord, LrprefError
 from lrpref.explanation import explain
 from lrpref.kernels.operations import Array
 from lrpref.network import Network
-from lrpref.record import BOUNDS, arrays_of, canonical_json, describe, digest_of, read, sha256
+from lrpref.record import BOUNDS, FILES, arrays_of, canonical_json, describe, digest_of, read, sha256
 from lrpref.rules import Rule, parse
 
 BOOKS = ("explained", "ledger", "totals", "warnings")
@@ -72,7 +72,14 @@ def verify(folder: Path, load: Callable[[Mapping[str, Any]], Network]) -> list[F
     for name in sorted(arrays.keys() - {"input"}):
         recorded = record["relevance"].get(f"sha256_{name}")
         findings.append(_compare(f"the {name}", digest_of(arrays[name]), recorded))
-    for name, recorded in record["pictures"].items():
+    findings.append(
+        Finding("the files", _files(folder) == FILES == {*record["pictures"], "audit.json", "relevance.npz"},
+                ", ".join(sorted(_files(folder))))
+    )  # fmt: skip
+    shape = record["input"].get("shape")
+    findings.append(Finding("the input's shape", shape == list(arrays["input"].shape), str(shape)))
+    for name in sorted(FILES & record["pictures"].keys()):
+        recorded = record["pictures"][name]
         data = (folder / name).read_bytes() if (folder / name).is_file() else b""
         findings.append(_compare(name, sha256(data), recorded))
     try:
@@ -82,6 +89,10 @@ def verify(folder: Path, load: Callable[[Mapping[str, Any]], Network]) -> list[F
     except LrprefError as error:
         findings.append(Finding("recomputation", False, str(error)))
     return findings
+
+
+def _files(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()}
 
 
 def _compare(what: str, found: str, recorded: str | None) -> Finding:

@@ -1,7 +1,9 @@
 """The command line, as a user meets it: what works, and one line for what cannot."""
 
 import json
+import os
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from typer.testing import CliRunner
 
 from lrpref import data
 from lrpref.cli import app
+from lrpref.errors import BadNetwork
 from lrpref.weights_import.architectures import get
 from lrpref.weights_import.build import expected_tensors
 
@@ -49,6 +52,14 @@ def files(tmp_path_factory):
         bomb.writestr("archive/data.pkl", bytes(10_000_000))
     (folder / "file").write_text("", encoding="utf-8")
     Image.fromarray(data.image(0)).save(folder / "shirt.png")
+    Image.fromarray(np.full((28, 28), 40_000, np.uint16)).save(folder / "deep.png")
+    for name in ("pipe.toml", "pipe.png", "pipe.npy"):
+        os.mkfifo(folder / name)  # to open one for reading is to wait for a writer, for ever
+    np.save(folder / "huge.npy", np.full((1, 1, 28, 28), 1e308))
+    (folder / "huge.toml").write_text(
+        'base = "epsilon"\n[nodes]\n"conv*" = "gamma(1e308)"\n', encoding="utf-8"
+    )
+    (folder / "nest.toml").write_text("x = " + "[" * 5000, encoding="utf-8")
     return folder
 
 
@@ -92,7 +103,7 @@ def test_info():
 
 BAD = {
     "--composite nonsense": "unknown composite 'nonsense'",
-    "--composite absent.toml": "no such composite file",
+    "--composite absent.toml": "there is no such file",
     "--composite {files}/mine.toml": "gamma is -1",
     "--composite {files}/gaps.toml": "gives no rule to",
     "--composite {files}/typo.toml": "no node matches 'cnov1'",
@@ -101,10 +112,18 @@ BAD = {
     "--dtype float16": "unknown dtype 'float16'",
     "--dtype exact": "use dtype 'ball'",
     "--dtype longdouble --backend loops": "runs on backend 'numpy' only",
+    "--composite {files}/pipe": "unknown composite",
+    "--composite {files}/pipe.toml": "is not a file",
+    "--input {files}/pipe.png": "is not a file",
+    "--input {files}/pipe.npy": "is not a file",
+    "--input {files}/deep.png": "save it with 8 bits",
+    "--input {files}/huge.npy": "not finite",
+    "--composite {files}/huge.toml": "overflows",
+    "--composite {files}/nest.toml": "not a TOML file",
     "--target 10": "0 to 9",
     "--target -1": "0 to 9",
     "--target shoe": "unknown target 'shoe'",
-    "--input absent.png": "there is no such picture",
+    "--input absent.png": "there is no such file",
     "--input {files}/torn.png": "not a picture that can be read",
     "--input 500": "no embedded picture 500",
     "--input {files}/nan.npy": "holds nan at (0, 0, 3, 4)",
@@ -145,6 +164,20 @@ def test_unwritable_folder(elsewhere):
     result = run("explain", "--out", "/proc/lrpref/out")
     assert result.exit_code == 2
     assert "cannot be written" in result.stderr
+
+
+def test_names_are_not_markup(elsewhere):
+    """Square brackets in names are Rich's markup elsewhere; control characters stay out of the terminal."""
+    network = replace(data.embedded(), name="[/]", classes=("[bold]", *"abcdefghi"))
+    network.save(elsewhere / "n.safetensors")
+    for arguments in (["info", "n.safetensors"],
+                      ["explain", "--model", "n.safetensors", "--input", "0", "--out", "run[a]"],
+                      ["verify", "run[a]"]):  # fmt: skip
+        assert run(*arguments).exit_code == 0
+    assert "run[a]/heatmap.png" in run("explain", "--out", "run[a]", "--overwrite").output
+    assert "\x1b" not in run("verify", "\x1b[31m").stderr
+    with pytest.raises(BadNetwork, match="not one line"):
+        replace(network, name="\x1b[31m")
 
 
 def test_verify_of_no_record(elsewhere):

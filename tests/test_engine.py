@@ -150,6 +150,8 @@ BAD_RULES = {
     "z-box([0,2],[1,1])": "z-box has low > high: [0,2] > [1,1]",
     "z-box([0,2],[1,1,1])": "cannot read rule",
     "z-box('a',1)": "z-box has the bound a: finite numbers are wanted",
+    "gamma(" + "-" * 5000 + "1)": "a rule's name is wanted",
+    "gamma(" + "9" * 400 + ")": "gamma is 999",
     "z-box(-1e999,1)": "z-box has the bound -inf",
     "winner-take-all(last)": "unknown ties 'last' of winner-take-all: there are first and split",
 }

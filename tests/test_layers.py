@@ -418,7 +418,7 @@ BAD_NETWORKS: dict[str, tuple[Callable[[], Any], str]] = {
     "scale and shift": (lambda: BatchNorm(W(3), W(2)), "BatchNorm: scale is (3,), shift (2,), want (C,)"),
     "unknown layer": (lambda: make_layer("Conv9d", {}), "unknown layer 'Conv9d': there are Dense, Conv2d, "),
     "unknown parameter": (
-        lambda: make_layer("ReLU", {"slope": 1}), "ReLU has no slope; it has no parameters"),
+        lambda: make_layer("ReLU", {"slope": 1}), "ReLU: unknown key 'slope'; known: none"),
 }  # fmt: skip
 
 

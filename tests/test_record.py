@@ -1,6 +1,7 @@
 """Records: whole or not there, verified, and not to be tampered with."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -168,6 +169,84 @@ def test_nothing_half_written(tmp_path, monkeypatch):
         record.write(explanation, tmp_path / "out", overwrite=True)
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_only_looks_like_a_record(tmp_path):
+    """Files of our names, but not ours: nothing of them is lost."""
+    network = data.embedded()
+    explanation = lrpref.explain(network, network.preprocess(data.image(0)))
+    for name, content in {"theirs": '{"their": 1}', "empty": "", "list": "[]"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "audit.json").write_text(content, encoding="utf-8")
+        (tmp_path / name / "relevance.npz").write_text("precious", encoding="utf-8")
+        with pytest.raises(BadRecord, match="other files"):
+            explanation.save(tmp_path / name, overwrite=True)
+        assert (tmp_path / name / "relevance.npz").read_text(encoding="utf-8") == "precious"
+    (tmp_path / "deep" / "audit.json").mkdir(parents=True)
+    with pytest.raises(BadRecord, match="other files"):
+        explanation.save(tmp_path / "deep", overwrite=True)
+
+
+def test_a_network_is_not_saved_over_a_folder(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "text").write_text("precious", encoding="utf-8")
+    with pytest.raises(BadRecord, match="name a file"):
+        data.embedded().save(tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "text").read_text(encoding="utf-8") == "precious"
+
+
+def test_an_interrupt_between_the_renames(tmp_path, monkeypatch):
+    network = data.embedded()
+    explanation = lrpref.explain(network, network.preprocess(data.image(0)))
+    explanation.save(tmp_path / "out")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    rename = os.rename
+
+    def interrupted(source, target):
+        if str(source).endswith("new"):
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        explanation.save(tmp_path / "out", overwrite=True)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_came_while_we_computed(tmp_path):
+    """Between the check and the rename somebody else may write: theirs is never moved aside."""
+    from lrpref.files import new_folder
+
+    def write(may_replace):
+        with new_folder(tmp_path / "race", may_replace) as new:
+            new.mkdir()
+            (tmp_path / "race").mkdir()
+            (tmp_path / "race" / "mine").write_text("precious", encoding="utf-8")
+
+    with pytest.raises(BadRecord, match="not to be replaced"):
+        write(record.is_record)
+    assert (tmp_path / "race" / "mine").read_text(encoding="utf-8") == "precious"
+
+
+def test_roundabout_names(tmp_path):
+    network = data.embedded()
+    explanation = lrpref.explain(network, network.preprocess(data.image(0)))
+    explanation.save(tmp_path / "out")
+    explanation.save(tmp_path / "out" / ".." / "out", overwrite=True)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == FILES
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    explanation.save(tmp_path / "link", overwrite=True)
+    assert (tmp_path / "link").is_symlink()
+    assert {p.name for p in tmp_path.iterdir()} == {"out", "link"}
+
+
+def test_every_file_and_entry_counts(copy):
+    edit(copy, lambda audit: audit["pictures"].pop("heatmap.png"))
+    assert "the files" in failures(copy)
+    edit(copy, lambda audit: audit.update(praise="all is well"))
+    with pytest.raises(BadRecord, match="praise"):
+        failures(copy)
 
 
 @pytest.mark.parametrize("dtype", ["exact", "ball", "longdouble", "float32"])

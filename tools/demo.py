@@ -19,7 +19,7 @@ RUNS = (
         [*PALACE, "--composite", "chapter", "--out", "out/palace-chapter"],
     ),
     (
-        "The same under LRP-0: far more of f(x) reaches the pixels, and far less can be seen in them.",
+        "The same under LRP-0: positive and negative relevance cancel, and little can be seen.",
         [*PALACE, "--composite", "lrp-0", "--out", "out/palace-lrp-0"],
     ),
 )
@@ -27,6 +27,7 @@ RUNS = (
 
 def main() -> None:
     """Run the explanations, one after the other."""
+    out.print("The ledger says where f(x) went: docs/ledger.md explains it on three neurons.")
     for number, (what, arguments) in enumerate(RUNS, 1):
         out.rule(f"{number} of {len(RUNS)}", style="dim")
         out.print(f"[bold]{what}[/]")

@@ -12,9 +12,9 @@ from lrpref.fold import merge_padding
 from lrpref.kernels.operations import Array
 from lrpref.layers import Shape
 from lrpref.network import INPUT, Network, Node
+from lrpref.tables import within
 from lrpref.weights_import.pickles import shown
 from lrpref.weights_import.specification import Architecture
-from lrpref.weights_import.tables import within
 
 IGNORED = "num_batches_tracked"
 """The training counter of PyTorch's batch norms; nothing at test time depends on it."""

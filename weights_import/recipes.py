@@ -15,7 +15,7 @@ from lrpref import layers
 from lrpref.errors import BadNetwork
 from lrpref.kernels.operations import Array
 from lrpref.layers import Layer, Padding, Pair, Shape
-from lrpref.weights_import.tables import fill
+from lrpref.tables import fill
 
 
 class Recipe:

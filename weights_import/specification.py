@@ -41,8 +41,8 @@ from lrpref.errors import BadNetwork
 from lrpref.layers import Shape
 from lrpref.network import INPUT
 from lrpref.preprocessing import Preprocessing
+from lrpref.tables import fill, within
 from lrpref.weights_import.recipes import Recipe, recipe
-from lrpref.weights_import.tables import fill, within
 
 Document = dict[str, Any]
 """Tables, lists, strings, numbers and booleans: what `tomllib` makes of a TOML file."""

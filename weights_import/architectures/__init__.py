@@ -7,13 +7,13 @@ import os
 import tomllib
 from collections.abc import Callable
 from importlib.resources.abc import Traversable
-from pathlib import Path
 
 from lrpref.errors import BadNetwork
+from lrpref.files import regular
+from lrpref.tables import within
 from lrpref.weights_import.architectures import efficientnet, vgg
 from lrpref.weights_import.build import expected_tensors
 from lrpref.weights_import.specification import Architecture, Document
-from lrpref.weights_import.tables import within
 
 _BUILDERS: dict[str, Callable[[str], Document]] = {
     **dict.fromkeys(vgg.NAMES, vgg.document),
@@ -50,7 +50,7 @@ def get(architecture: str | os.PathLike[str]) -> Architecture:
         is wanted.
     """
     if isinstance(architecture, os.PathLike) or architecture.endswith(".toml"):
-        path = Path(architecture)
+        path = regular(architecture, BadNetwork)
         return _checked(path.name, _toml(path))
     if architecture in _BUILDERS:
         return _checked(architecture, _BUILDERS[architecture](architecture))

@@ -1,4 +1,4 @@
-"""Tables of a TOML file, read as dataclasses: their fields are the keys that a table may have."""
+"""Tables of a TOML file or a graph, read as dataclasses: their fields are the keys that a table may have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 _WORDS = {int: "integer", float: "number", bool: "boolean", str: "string", dict: "table"}
 
 
-def fill(kind: type[T], table: Mapping[str, Any]) -> T:
+def fill(kind: type[T], table: Mapping[str, Any], arrays: Mapping[str, Any] | None = None) -> T:
     """
     Make a dataclass of a table; lists become tuples.
 
@@ -26,6 +26,8 @@ def fill(kind: type[T], table: Mapping[str, Any]) -> T:
         A dataclass, with annotations of the types that TOML has.
     table : mapping
         Its fields.
+    arrays : mapping, optional
+        Fields that are arrays.
 
     Returns
     -------
@@ -37,18 +39,20 @@ def fill(kind: type[T], table: Mapping[str, Any]) -> T:
     BadNetwork
         If a key is unknown, missing, or holds a value of another type.
     """
+    arrays = arrays or {}
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}  # type: ignore[arg-type]
     hints = typing.get_type_hints(kind)
-    unknown = [key for key in table if key not in fields]
+    unknown = [key for key in (*table, *arrays) if key not in fields]
     if unknown:
         raise BadNetwork(f"unknown key {unknown[0]!r}; known: {', '.join(fields) or 'none'}")
     for key, value in table.items():
         if not _fits(value, hints[key]):
             raise BadNetwork(f"{key} is {value!r}, wants {_wanted(hints[key])}")
     for name, f in fields.items():
-        if name not in table and f.default is f.default_factory is dataclasses.MISSING:
+        if name not in table and name not in arrays and f.default is f.default_factory is dataclasses.MISSING:
             raise BadNetwork(f"{name} is missing, wants {_wanted(hints[name])}")
-    return kind(**{key: tuple(value) if type(value) is list else value for key, value in table.items()})
+    plain = {key: tuple(value) if type(value) is list else value for key, value in table.items()}
+    return kind(**plain, **arrays)
 
 
 @contextlib.contextmanager
@@ -86,7 +90,9 @@ def _fits(value: Any, hint: Any) -> bool:
         if type(value) is not list or (arguments[-1] is not ... and len(value) != len(arguments)):
             return False
         return all(_fits(v, arguments[0]) for v in value)  # ours are all of one type
-    return type(value) is kind or (kind is float and type(value) is int)
+    if kind is float:
+        return type(value) in (int, float) and abs(value) < float("inf")
+    return type(value) is kind
 
 
 def _wanted(hint: Any) -> str:
