@@ -69,7 +69,7 @@ def draw(explanation: Explanation) -> Any:
         image = _draw_relevance(right, explanation, sample)
         if image is not None:
             bar = figure.colorbar(image, ax=right, shrink=0.85, format="%.2g", extend="both")
-            bar.set_label("relevance per pixel, in the unit of the score (strongest 0.1 % saturated)")
+            bar.set_label("relevance per pixel, in the unit of the score")
     shown = "" if n == len(explanation.x) else f" (the first {n} of {len(explanation.x)})"
     title = f"{(explanation.network.name or 'network')[:60]} · composite {explanation.composite[:60]}{shown}"
     figure.suptitle(title, fontsize=11)
