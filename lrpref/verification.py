@@ -87,7 +87,7 @@ def verify(folder: Path, load: Callable[[Mapping[str, Any]], Network]) -> list[F
         findings.append(_compare("the network", network.digest, record["network"].get("sha256")))
         findings += _recompute(record, arrays, network)
     except LrprefError as error:
-        findings.append(Finding("recomputation", False, str(error)))
+        findings.append(Finding("recomputation", False, f"{error} (moved? name the network with --model)"))
     return findings
 
 
