@@ -53,7 +53,7 @@ class Step:
 
 def relprop(layer: Layer, rule: Rule | str, a: Any, R: Any, *, backend: str = "numpy") -> Step:
     """
-    Propagate relevance through one layer with one rule.
+    Propagate relevance through one layer with one rule: the four steps of Montavon et al. 2019, Eq. (10.2).
 
     Parameters
     ----------
@@ -61,10 +61,11 @@ def relprop(layer: Layer, rule: Rule | str, a: Any, R: Any, *, backend: str = "n
         Any layer of `lrpref.layers`, its arrays in the arithmetic of `a`.
     rule : Rule or str
         Any rule of `lrpref.rules`, or its name; layers that are not linear let relevance pass.
-    a : array_like, shape (N, ...), or list of them
-        Lower activations; for sums and concatenations a list of one array per branch.
+    a : array_like, shape (N, ...), or list of ndarray
+        Lower activations; for sums and concatenations a list of one array per branch. Whole numbers are
+        taken for float64.
     R : array_like, shape (N, ...)
-        Relevance of the layer's output.
+        Relevance of the layer's output, in any unit; the result has the same.
     backend : str
         `numpy` or `loops`.
 
@@ -76,9 +77,10 @@ def relprop(layer: Layer, rule: Rule | str, a: Any, R: Any, *, backend: str = "n
     Raises
     ------
     BadInput
-        If R has not the shape of the layer's output.
+        If R has not the shape of the layer's output, a number is not finite, or the layer takes another
+        number of inputs.
     BadRule
-        If the rule does not fit the layer.
+        If the rule is unknown or does not fit the layer, or a denominator overflows.
     """
     several = isinstance(a, list | tuple) and all(isinstance(x, np.ndarray) for x in a)
     inputs = [_numbers(x) for x in (a if several else [a])]

@@ -36,7 +36,7 @@ def fold(network: Network) -> Network:
 
 def merge_padding(network: Network) -> Network:
     """
-    Merge every layer of constant zeros into the convolution that alone reads it.
+    Merge a layer of constant zeros into the convolution that alone reads it, wherever there is one.
 
     Implicit padding is never in the image: no rule hands relevance to it. An explicit layer's cells
     do receive relevance (account `padding`), under z^B much of it.

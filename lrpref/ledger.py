@@ -90,7 +90,7 @@ class Row:
         Raises
         ------
         BadRule
-            If the relevance handed on is not finite: a quotient overflowed.
+            If an amount is not finite: a quotient overflowed.
         """
         self.residual = self.arriving - self.to_inputs
         for account in ACCOUNTS:

@@ -78,7 +78,8 @@ class Network:
     Raises
     ------
     BadNetwork
-        If a shape does not fit: the node, the shape it got and the shape it wants.
+        If a shape does not fit: the node, the shape it got and the shape it wants. Also if a name is not
+        one line of text, or a weight is not a finite real number.
     """
 
     nodes: tuple[Node, ...]
@@ -403,6 +404,13 @@ class Network:
         ----------
         path : path-like
             The file; it is replaced only when all is written.
+
+        Raises
+        ------
+        BadNetwork
+            If the weights are not float32 or float64, such as after `astype` to exact numbers.
+        BadRecord
+            If the file cannot be written, or something else than a file is there.
         """
         from safetensors.numpy import save
 
