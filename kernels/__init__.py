@@ -1,6 +1,6 @@
 """Arrays in, arrays out: the linear maps of a network, their transposes, and the four steps on them.
 
-A *backend* is a module with one function table (`operations.py` lists it). Nothing here knows of
+A *backend* is an object with one function table (`operations.py` lists it). Nothing here knows of
 layers or rules.
 """
 
@@ -11,30 +11,53 @@ from typing import Any
 
 from lrpref.errors import BadBackend
 
-_MODULES = {"numpy": "reference", "loops": "loops"}
+_MODULES = {
+    "numpy": "reference",
+    "loops": "loops",
+    "cpu": "cpu",
+    "cupy": "cupy_cuda",
+    "numba-cuda": "numba_cuda",
+}
 
 BACKENDS = tuple(_MODULES)
 
 
 def backend(name: str) -> Any:
     """
-    Import the backend of this name.
+    Get the backend of this name.
 
     Parameters
     ----------
-    name : {"numpy", "loops"}
-        `numpy` is `reference.py`, the truth; `loops` is `loops.py`, explicit loops compiled by Numba.
+    name : {"auto", "numpy", "loops", "cpu", "cupy", "numba-cuda"}
+        `numpy` is `reference.py`, the truth; `loops` explicit loops compiled by Numba; `cpu` is BLAS and
+        Numba, fused; `cupy` CUDA C++ on a GPU; `numba-cuda` Python kernels on a GPU or its simulator.
+        `auto` takes `cupy` where a GPU answers, else `cpu`.
 
     Returns
     -------
-    module
+    object
         The function table.
 
     Raises
     ------
     BadBackend
-        If there is no such backend.
+        If there is no such backend, or what it needs is missing.
     """
+    name = automatic() if name == "auto" else name
     if name not in _MODULES:
-        raise BadBackend(f"unknown backend {name!r}: there are {', '.join(BACKENDS)}")
-    return importlib.import_module(f"lrpref.kernels.{_MODULES[name]}")
+        raise BadBackend(f"unknown backend {name!r}: there are auto, {', '.join(BACKENDS)}")
+    return importlib.import_module(f"lrpref.kernels.{_MODULES[name]}").table()
+
+
+def automatic() -> str:
+    """
+    Choose a backend: `cupy` where a GPU answers, else `cpu`.
+
+    Returns
+    -------
+    str
+        Its name.
+    """
+    from lrpref.kernels.device import available
+
+    return "cpu" if available() else "cupy"

@@ -1,8 +1,8 @@
 """Explicit loops: one loop for each index, the formula in the innermost line.
 
 Backend `loops`. The same lines run twice: as plain Python, which is slow and takes any numbers (the
-oracle of the tests, `PLAIN`), and compiled by Numba for float32 and float64 (the functions of this
-module, `COMPILED`). Shared with `reference.py` are the table's signatures, and nothing else.
+oracle of the tests, `PLAIN`), and compiled by Numba for float32 and float64 (the table
+`COMPILED`). Shared with `reference.py` are the table's signatures, and nothing else.
 
 Outputs come in as zeros of the right kind and are filled. Padding contributes nothing because taps
 outside the image are skipped. `prange` marks the loop whose turns run in parallel; each cell of an
@@ -23,7 +23,8 @@ import numpy as np
 from numba import prange
 
 from lrpref.errors import BadBackend
-from lrpref.kernels.operations import Array, Operation, Sums, Term
+from lrpref.kernels.elementwise import FUNCTIONS
+from lrpref.kernels.operations import Array, Gate, Operation, Sums, Term, taken
 from lrpref.kernels.signs import check_finite, zeros, zeros_like
 
 Geometry = tuple[int, int, int, int, int, int]
@@ -292,6 +293,16 @@ def _add(y: Array, z: Array) -> None:
 
 
 @loop
+def _gate(own: Array, sign: int, R: Array, arriving: Array) -> None:
+    # own, R (N, K, P) -> arriving (N, K, P)
+    for n in range(R.shape[0]):
+        for k in prange(R.shape[1]):
+            for p in range(R.shape[2]):
+                if sign * own[n, k, p] > 0:
+                    arriving[n, k, p] = R[n, k, p]
+
+
+@loop
 def _divide(
     z: Array, b: Array, R: Array, eps: Array, signed: bool,
     s: Array, bias: Array, stabilizer: Array, dropped: Array,
@@ -327,6 +338,25 @@ def _finish(coefficient: Array, R: Array, to_inputs: Array) -> None:
             for p in range(R.shape[2]):
                 R[n, j, p] = R[n, j, p] * coefficient[0]
                 to_inputs[n, j] += R[n, j, p]
+
+
+@loop
+def _add_up(x: Array, sums: Array) -> None:
+    # x (N, K, P) -> sums (N, K)
+    for n in range(x.shape[0]):
+        for k in prange(x.shape[1]):
+            for p in range(x.shape[2]):
+                sums[n, k] += x[n, k, p]
+
+
+@loop
+def _squares(z: Array, sums: Array) -> None:
+    # z (N, K, P) -> sums (N, K) of z z
+    for n in range(z.shape[0]):
+        for k in prange(z.shape[1]):
+            for p in range(z.shape[2]):
+                wide = z[n, k, p] + sums[n, k] * 0  # in the arithmetic of the sums
+                sums[n, k] += wide * wide
 
 
 @loop
@@ -378,11 +408,11 @@ class Table:
     """
 
     def __init__(self, compiled: bool) -> None:
-        self.COMPILED = compiled
+        self._compiled = compiled
 
     def _run(self, lines: Loop, *arguments: Any) -> None:
         """Run a loop in one of its two forms."""
-        if not self.COMPILED:
+        if not self._compiled:
             _refuse_balls(arguments)
             lines.plain(*arguments)
             return
@@ -468,194 +498,103 @@ class Table:
         return winners
 
     def forward(self, op: Operation, p: Array, w: Array) -> Array:
-        """
-        Apply the linear map.
-
-        Parameters
-        ----------
-        op : Operation
-            Which map.
-        p : ndarray, shape (N, ...)
-            What enters.
-        w : ndarray
-            Weights.
-
-        Returns
-        -------
-        ndarray, shape (N, ...)
-            z.
-        """
         return np.asarray(getattr(self, op.name)(p, w, op))
 
     def transpose(self, op: Operation, s: Array, w: Array) -> Array:
-        """
-        Apply the transposed linear map.
-
-        Parameters
-        ----------
-        op : Operation
-            Which map.
-        s : ndarray, shape (N, ...)
-            What comes back.
-        w : ndarray
-            Weights.
-
-        Returns
-        -------
-        ndarray, shape (N, ...)
-            c.
-        """
         return np.asarray(getattr(self, op.name + "_transpose")(s, w, op))
 
-    def preactivation(self, op: Operation, terms: Sequence[Term], b: Array | None) -> Array:
-        """
-        Run step 1: z_k = sum over terms of forward(p, w) + b.
-
-        Parameters
-        ----------
-        op : Operation
-            The linear map.
-        terms : sequence of (p, w)
-            What enters the sum.
-        b : ndarray or None
-            Bias, broadcastable to z.
-
-        Returns
-        -------
-        ndarray, shape (N, ...)
-            z.
-        """
-        z = self.forward(op, *terms[0])
-        for p, w in terms[1:]:
-            self._run(_add, _cells(self.forward(op, p, w)), _cells(z))
+    def preactivation(self, op: Operation, a: Array, terms: Sequence[Term], b: Array | None) -> Array:
+        (p, w), *more = terms
+        z = self.forward(op, taken(p, a), w)
+        for p, w in more:
+            self._run(_add, _cells(self.forward(op, taken(p, a), w)), _cells(z))
         if b is not None:
             self._run(_add, _cells(np.broadcast_to(b, z.shape)), _cells(z))
         return z
 
-    def divide(self, z: Array, b: Array | None, R: Array, eps: Array, signed: bool) -> tuple[Array, Sums]:
-        """
-        Run step 2: s_k = R_k / (z_k + stabilizer), 0 where that is exactly 0; and what it books.
-
-        Parameters
-        ----------
-        z : ndarray, shape (N, ...)
-            Denominators.
-        b : ndarray or None
-            Bias, broadcastable to z.
-        R : ndarray, like z
-            Relevance of the upper neurons.
-        eps : ndarray, shape (N,)
-            Stabilizer, in the unit of z.
-        signed : bool
-            Whether eps takes the sign of z, with sign(0) = +1.
-
-        Returns
-        -------
-        s : ndarray, like R
-            R / z, and 0 where the stabilized denominator is exactly 0.
-        sums : Sums
-            What the bias and the stabilizer take, and what is dropped, per sample.
-        """
+    def divide(
+        self, z: Array, b: Array | None, R: Array, eps: Array, signed: bool, gate: Gate | None = None
+    ) -> tuple[Array, Sums]:
         check_finite(z)
         check_finite(eps)
+        if gate is not None:
+            (own, sign), arriving = gate, zeros_like(R)
+            self._run(_gate, _cells(own), sign, _cells(R), _cells(arriving))
+            R = arriving
         s = zeros_like(R)
         b = np.broadcast_to(zeros((1,), z) if b is None else b, z.shape)
         booked = [_parts(z), _parts(z), _parts(z)]
         self._run(_divide, _cells(z), _cells(b), _cells(R), eps, signed, _cells(s), *booked)
-        return s, Sums(*(self._per_sample(parts) for parts in booked))
-
-    def _per_sample(self, parts: Array) -> Array:
-        sums = zeros((len(parts),), parts)
-        self._run(_sum, parts, sums)
-        return sums
+        return s, Sums(*(self._total(parts) for parts in booked))
 
     def quotient(
         self,
         op: Operation,
+        a: Array,
         terms: Sequence[Term],
         b: Array | None,
         R: Array,
         eps: Array,
         signed: bool = True,
         z: Array | None = None,
+        gate: Gate | None = None,
     ) -> tuple[Array, Sums]:
-        """
-        Run steps 1 and 2 of one share: z, and s = R / z.
-
-        Parameters
-        ----------
-        op : Operation
-            The linear map.
-        terms : sequence of (p, w)
-            What enters the sum.
-        b : ndarray or None
-            Bias, broadcastable to z.
-        R : ndarray, shape (N, ...)
-            Relevance of the upper neurons.
-        eps : ndarray, shape (N,)
-            Stabilizer, in the unit of z.
-        signed : bool
-            Whether eps takes the sign of z, with sign(0) = +1.
-        z : ndarray, optional
-            z where it is already known, bias included: then step 1 is not repeated.
-
-        Returns
-        -------
-        s : ndarray, like R
-            R / z, and 0 where the stabilized denominator is exactly 0.
-        sums : Sums
-            What the bias and the stabilizer take, and what is dropped, per sample.
-        """
-        z = self.preactivation(op, terms, b) if z is None else z  # step 1
-        return self.divide(z, b, R, eps, signed)  # step 2
+        z = self.preactivation(op, a, terms, b) if z is None else z  # step 1
+        return self.divide(z, b, R, eps, signed, gate)  # step 2
 
     def redistribute(
-        self, op: Operation, terms: Sequence[Term], s: Array, coefficient: Array | float = 1
+        self, op: Operation, a: Array, terms: Sequence[Term], s: Array, coefficient: Any = 1
     ) -> tuple[Array, Array]:
-        """
-        Run steps 3 and 4 of one share: c, and R_j = coefficient * sum over terms of p c.
-
-        Parameters
-        ----------
-        op : Operation
-            The linear map.
-        terms : sequence of (p, w)
-            The same as in `quotient`.
-        s : ndarray
-            From `quotient`.
-        coefficient : number
-            1, or alpha, or -beta.
-
-        Returns
-        -------
-        R : ndarray
-            Relevance of the lower neurons.
-        to_inputs : ndarray, shape (N,)
-            Its sum per sample.
-        """
-        R = zeros_like(terms[0][0])
+        R = zeros_like(a)
         for p, w in terms:
             c = self.transpose(op, s, w)  # step 3
-            self._run(_multiply_add, _cells(p), _cells(c), _cells(R))  # step 4
+            self._run(_multiply_add, _cells(taken(p, a)), _cells(c), _cells(R))  # step 4
         to_inputs = _parts(R)
         self._run(_finish, zeros((1,), R) + coefficient, _cells(R), to_inputs)
-        return R, self._per_sample(to_inputs)
+        return R, self._total(to_inputs)
+
+    def mean_square(self, z: Array) -> Array:
+        squares = _parts(z)
+        self._run(_squares, _cells(z), squares)
+        return self._total(squares) / z[:1].size
+
+    def per_sample(self, x: Array) -> Array:
+        found = _parts(x)
+        self._run(_add_up, _cells(x), found)
+        return self._total(found)
+
+    def _total(self, parts: Array) -> Array:
+        sums = zeros((len(parts),), parts)
+        self._run(_sum, parts, sums)
+        return sums
+
+    def activation(self, name: str, x: Array, *parameters: Any) -> Array:
+        return FUNCTIONS[name][0](x, *parameters)
+
+    def upload(self, x: Array) -> Array:
+        return x
+
+    def download(self, x: Array) -> Array:
+        return x
+
+    def prepare(self, op: Operation, w: Array) -> Array:
+        return w
 
 
 PLAIN = Table(compiled=False)
 """The lines as plain Python: the oracle."""
 
-COMPILED = True
-_compiled = Table(compiled=True)
+COMPILED = Table(compiled=True)
+"""The same lines compiled by Numba."""
 
-dense, dense_transpose = _compiled.dense, _compiled.dense_transpose
-conv2d, conv2d_transpose = _compiled.conv2d, _compiled.conv2d_transpose
-sum_pool2d, sum_pool2d_transpose = _compiled.sum_pool2d, _compiled.sum_pool2d_transpose
-region_sum2d, region_sum2d_transpose = _compiled.region_sum2d, _compiled.region_sum2d_transpose
-select2d, select2d_transpose = _compiled.select2d, _compiled.select2d_transpose
-scale, scale_transpose = _compiled.scale, _compiled.scale_transpose
-total, total_transpose = _compiled.total, _compiled.total_transpose
-max_pool2d, max_pool2d_winners = _compiled.max_pool2d, _compiled.max_pool2d_winners
-forward, transpose = _compiled.forward, _compiled.transpose
-preactivation, divide = _compiled.preactivation, _compiled.divide
-quotient, redistribute = _compiled.quotient, _compiled.redistribute
+
+def table() -> Table:
+    """
+    Give the backend `loops`.
+
+    Returns
+    -------
+    Table
+        The compiled lines.
+    """
+    return COMPILED

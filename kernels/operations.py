@@ -1,4 +1,4 @@
-"""Linear maps as data: which function of the table, and its geometry.
+"""Linear maps as data: which function of the table, its geometry, and what enters it.
 
 The function table of a backend. N samples, C channels, H x W pixels; J inputs, K outputs; G groups;
 T taps of a window. `op` is an `Operation`.
@@ -16,22 +16,149 @@ T taps of a window. `op` is an `Operation`.
 
     max_pool2d(a, op)                   window maximum                  -> (N, C, Ho, Wo)
     max_pool2d_winners(a, op, ties)     which taps hold it, as 0 and 1  -> (T, N, C, Ho, Wo)
+    activation(name, x, *parameters)    a function of `elementwise.py`
 
-    quotient(op, terms, b, R, eps, signed, z)   steps 1 and 2 of one share
-    redistribute(op, terms, s, coefficient)     steps 3 and 4 of one share
+    forward(op, p, w), transpose(op, s, w)                      the map of this name, and its transpose
+    preactivation(op, a, terms, b)                              step 1 of one share: z
+    quotient(op, a, terms, b, R, eps, signed, z, gate)          steps 1 and 2: s, Sums
+    redistribute(op, a, terms, s, coefficient)                  steps 3 and 4: R, to_inputs
+    mean_square(z), per_sample(x)                               what the stabilizers and the books need
+
+    upload(x), download(x), prepare(op, w)      to where the backend computes, and back; weights are
+                                                prepared once, and what comes out is what the others get
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 Array = np.ndarray[Any, np.dtype[Any]]
-Term = tuple[Array, Array]
+
+
+class Part(NDArrayOperatorsMixin):
+    """
+    What of the lower activations enters a term: a function of a, taken when a is known.
+
+    So a rule's weights can be prepared before any input is there, and a kernel that knows the part by
+    name takes it on the fly. Arithmetic on a part gives a part.
+
+    Parameters
+    ----------
+    name : str
+        `a`, `a+`, `a-` or `1`; any other for a function that kernels do not know by name.
+    take : callable
+        The function.
+    shape : tuple of int
+        Shape of one sample of a.
+    """
+
+    def __init__(self, name: str, take: Callable[[Array], Array], shape: tuple[int, ...] = ()) -> None:
+        self.name, self.take, self.shape = name, take, shape
+
+    def __repr__(self) -> str:
+        return f"Part({self.name})"
+
+    def __call__(self, a: Array) -> Array:
+        """
+        Take the part.
+
+        Parameters
+        ----------
+        a : ndarray, shape (N, ...)
+            Lower activations.
+
+        Returns
+        -------
+        ndarray, like a
+            The part.
+        """
+        return self.take(a)
+
+    def then(self, name: str, function: Callable[[Array], Array]) -> Part:
+        """
+        Apply a function to the part.
+
+        Parameters
+        ----------
+        name : str
+            The new part's name.
+        function : callable
+            What is applied.
+
+        Returns
+        -------
+        Part
+            The new part.
+        """
+
+        def take(a: Array) -> Array:
+            return function(self.take(a))
+
+        return Part(name, take, self.shape)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if method != "__call__" or options:
+            return NotImplemented
+
+        def take(a: Array) -> Any:
+            return ufunc(*(x.take(a) if isinstance(x, Part) else x for x in inputs))
+
+        return Part(f"{ufunc.__name__} of {self.name}", take, self.shape)
+
+
+def _whole(a: Array) -> Array:
+    return a
+
+
+def lower(shape: tuple[int, ...] = ()) -> Part:
+    """
+    Stand for the lower activations themselves.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of one sample, where rules want to know it.
+
+    Returns
+    -------
+    Part
+        The part `a`.
+    """
+    return Part("a", _whole, shape)
+
+
+A = lower()
+"""The lower activations, whatever their shape."""
+
+Term = tuple[Part | Array, Any]
 """One term (p, w) of step 1: what enters the sum in the place of a, and of w."""
+
+Gate = tuple[Array, int]
+"""The layer's own z, and the sign (1 or -1) that z_k has where the share receives R_k."""
+
+
+def taken(p: Part | Array, a: Array) -> Array:
+    """
+    Give a term's p as an array.
+
+    Parameters
+    ----------
+    p : Part or ndarray
+        A part of a, or numbers that broadcast to a.
+    a : ndarray, shape (N, ...)
+        Lower activations.
+
+    Returns
+    -------
+    ndarray, like a
+        p.
+    """
+    return p(a) if isinstance(p, Part) else np.broadcast_to(p, a.shape)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ Such a case is an error here, never a silent False.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from lrpref.errors import BadRule, Undecided
-from lrpref.kernels.operations import Array
+from lrpref.kernels.operations import Array, Part
 
 
 def _decide(yes: Array, no: Array, what: str) -> Array:
@@ -42,8 +42,9 @@ def greater(x: Array, y: Any) -> Array:
     Undecided
         If a comparison of balls is undecided.
     """
-    yes = np.asarray(x > y, bool)
-    return _decide(yes, np.asarray(x <= y, bool), "a sign or a maximum") if x.dtype == object else yes
+    if x.dtype != object:
+        return x > y
+    return _decide(np.asarray(x > y, bool), np.asarray(x <= y, bool), "a sign or a maximum")
 
 
 def equal(x: Array, y: Any) -> Array:
@@ -65,8 +66,9 @@ def equal(x: Array, y: Any) -> Array:
     Undecided
         If a comparison of balls is undecided.
     """
-    yes = np.asarray(x == y, bool)
-    return _decide(yes, np.asarray(x != y, bool), "a zero or a tie") if x.dtype == object else yes
+    if x.dtype != object:
+        return x == y
+    return _decide(np.asarray(x == y, bool), np.asarray(x != y, bool), "a zero or a tie")
 
 
 def check_finite(z: Array) -> None:
@@ -87,37 +89,49 @@ def check_finite(z: Array) -> None:
         raise BadRule(f"z overflows {z.dtype}: use float64, or smaller parameters of the rule")
 
 
-def positive(x: Array) -> Array:
+@overload
+def positive(x: Part) -> Part: ...
+@overload
+def positive(x: Array) -> Array: ...
+def positive(x: Any) -> Any:
     """
     Take the positive part x+ = max(0, x).
 
     Parameters
     ----------
-    x : ndarray
+    x : ndarray or Part
         Any shape and dtype.
 
     Returns
     -------
-    ndarray
+    ndarray or Part
         Like x.
     """
+    if isinstance(x, Part):
+        return x.then(f"{x.name}+", positive)
     return np.where(greater(x, 0), x, zeros_like(x)) if x.dtype == object else np.maximum(x, 0)
 
 
-def negative(x: Array) -> Array:
+@overload
+def negative(x: Part) -> Part: ...
+@overload
+def negative(x: Array) -> Array: ...
+def negative(x: Any) -> Any:
     """
     Take the negative part x- = min(0, x).
 
     Parameters
     ----------
-    x : ndarray
+    x : ndarray or Part
         Any shape and dtype.
 
     Returns
     -------
-    ndarray
+    ndarray or Part
         Like x.
     """
+    if isinstance(x, Part):
+        return x.then(f"{x.name}-", negative)
     return np.where(greater(x, 0), zeros_like(x), x) if x.dtype == object else np.minimum(x, 0)
 
 
@@ -160,7 +174,24 @@ def zeros(shape: tuple[int, ...], like: Array) -> Array:
     """
     if like.dtype == object and like.size:
         return np.full(shape, like.flat[0] * 0, dtype=object)
-    return np.zeros_like(like, shape=shape)
+    return np.zeros_like(like, shape=shape, order="C")
+
+
+def blank(a: Array) -> Array:
+    """
+    Give an array that is good for its shape and arithmetic only, on the host.
+
+    Parameters
+    ----------
+    a : ndarray
+        On the host, or where a backend computes.
+
+    Returns
+    -------
+    ndarray, like a
+        Zeros that take no memory; or a itself where it holds objects.
+    """
+    return a if a.dtype == object else np.broadcast_to(np.zeros((), a.dtype), a.shape)
 
 
 def zeros_like(x: Array) -> Array:
@@ -180,38 +211,27 @@ def zeros_like(x: Array) -> Array:
     return zeros(x.shape, x)
 
 
-def ones_like(x: Array) -> Array:
+@overload
+def ones_like(x: Part) -> Part: ...
+@overload
+def ones_like(x: Array) -> Array: ...
+def ones_like(x: Any) -> Any:
     """
     Make ones of the same shape and arithmetic.
 
     Parameters
     ----------
-    x : ndarray
+    x : ndarray or Part
         Any shape and dtype.
 
     Returns
     -------
-    ndarray
+    ndarray or Part
         Ones.
     """
+    if isinstance(x, Part):
+        return x.then("1", ones_like)
     return zeros(x.shape, x) + 1
-
-
-def holds_anything(x: Array) -> bool:
-    """
-    Tell whether an array may hold anything but 0.
-
-    Parameters
-    ----------
-    x : ndarray
-        Any shape and dtype.
-
-    Returns
-    -------
-    bool
-        False only if all is 0.
-    """
-    return x.dtype == object or bool(x.any())
 
 
 def per_sample(x: Array) -> Array:

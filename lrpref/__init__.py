@@ -7,6 +7,7 @@ booked to a named account. Start reading at `engine.py`, `rules.py`, `kernels/re
 from lrpref.engine import relprop
 from lrpref.explanation import Explanation, explain
 from lrpref.network import Network, Node, load
+from lrpref.plan import Plan
 
-__all__ = ["Explanation", "Network", "Node", "explain", "load", "relprop"]
+__all__ = ["Explanation", "Network", "Node", "Plan", "explain", "load", "relprop"]
 __version__ = "0.1.0"

@@ -13,20 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from lrpref.errors import BadInput, BadRule, LrprefError
-from lrpref.exact import arithmetic_of
+from lrpref.exact import Arithmetic, arithmetic_of
 from lrpref.kernels import backend as get_backend
-from lrpref.kernels.operations import Array
-from lrpref.kernels.signs import equal, holds_anything, ones_like, per_sample, zeros_like
-from lrpref.layers import Layer, Linear
+from lrpref.kernels.operations import A, Array, Part, lower
+from lrpref.kernels.signs import equal, ones_like, zeros_like
+from lrpref.layers import Layer, LinearLayer, Shape
 from lrpref.ledger import Ledger, Row
 from lrpref.network import INPUT, Network
-from lrpref.rules import Rule, Share, Stabilizer, parse
+from lrpref.rules import Rule, Share, parse
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,253 @@ class Step:
         return self.parts[0]
 
 
+@dataclass(frozen=True)
+class Known:
+    """
+    What is known of a node before any input is there; then shares and terms that are 0 are left out.
+
+    Parameters
+    ----------
+    nonnegative : bool
+        Its lower activations are >= 0, so that a- is 0.
+    closed : bool
+        R_k is 0 wherever z_k <= 0: a ReLU follows, and above it nothing is handed to an activation of 0.
+    """
+
+    nonnegative: bool = False
+    closed: bool = False
+
+
+class Prepared:
+    """
+    One layer and its rule, ready for a backend: the weights that the shares need, laid out once.
+
+    Parameters
+    ----------
+    kernels : object
+        The backend.
+    layer : Layer
+        The layer, in the arithmetic.
+    rule : Rule
+        The rule.
+    shapes : sequence of tuple of int
+        Shape of one sample of each input.
+    arithmetic : Arithmetic
+        In which numbers.
+    room : callable, optional
+        Asked before weights are kept for the next call: takes bytes, says whether there is room.
+
+    Raises
+    ------
+    BadRule
+        If the rule does not fit the layer.
+    """
+
+    def __init__(
+        self,
+        kernels: Any,
+        layer: Layer,
+        rule: Rule,
+        shapes: Sequence[Shape],
+        arithmetic: Arithmetic,
+        room: Callable[[int], bool] | None = None,
+    ) -> None:
+        self.kernels, self.layer, self.rule = kernels, layer, rule
+        self.known = Known()
+        self._arithmetic, self._room = arithmetic, room
+        self._shares: list[Share | None] | None = None
+        if not isinstance(layer, LinearLayer):
+            return
+        one = arithmetic.array(np.zeros(1))
+        a = layer.join([np.broadcast_to(one.reshape((1,) * (len(s) + 1)), (1, *s)) for s in shapes])
+        self._part = lower(a.shape[1:])
+        self._map = self._linear = layer.map(a)
+        if not rule.passes:
+            self._linear, self._rule = layer.linear(a, rule), arithmetic.cast(rule)
+            self._map = self._linear if self._linear.own else self._map
+        self._w = kernels.prepare(self._map.operation, self._map.w)
+        self._b = kernels.upload(self._map.b)
+
+    def forward(self, inputs: Sequence[Array]) -> Array:
+        """
+        Compute the layer's output.
+
+        Parameters
+        ----------
+        inputs : sequence of ndarray, shape (N, ...)
+            Lower activations, where the backend computes.
+
+        Returns
+        -------
+        ndarray, shape (N, ...)
+            The output; for a linear layer z.
+        """
+        if not isinstance(self.layer, LinearLayer) or self._map_is_not_forward():
+            return self.layer.forward(self.kernels, *inputs)
+        a = self.layer.join(inputs)
+        return self.kernels.preactivation(self._map.operation, a, [(A, self._w)], self._b)
+
+    def _map_is_not_forward(self) -> bool:
+        return type(self.layer).forward is not LinearLayer.forward  # max pooling
+
+    def step(self, name: str, inputs: Sequence[Array], z: Array, R: Array) -> Step:
+        """
+        Propagate relevance through the layer.
+
+        Parameters
+        ----------
+        name : str
+            The node's name, for the books.
+        inputs : sequence of ndarray, shape (N, ...)
+            Lower activations.
+        z : ndarray
+            The layer's output in the forward pass.
+        R : ndarray, like z
+            Relevance that arrives.
+
+        Returns
+        -------
+        Step
+            Relevance of the inputs, and the books, not yet closed.
+        """
+        kernels, layer, rule = self.kernels, self.layer, self.rule
+        row = Row(name, layer.kind, str(rule), arriving=kernels.per_sample(R))
+        if rule.passes or not isinstance(layer, LinearLayer):
+            row.rule = "pass"
+            parts, padding = layer.passed(inputs, R)
+            for part in parts:
+                row.book("to_inputs", kernels.per_sample(part))
+            if padding is not None:
+                row.book("padding", kernels.per_sample(padding))
+            return Step(parts, row)
+        a = layer.join(inputs)
+        if not self.known.nonnegative:
+            layer.check(kernels.download(a), rule)
+        return Step(layer.parts(self._run_shares(a, z, R, row)), row)
+
+    @property
+    def parts(self) -> set[str]:
+        """Names of the parts of a that enter the rule's terms; empty for numbers that are none."""
+        w, b = (self._arithmetic.array(np.zeros((1,) * np.ndim(x))) for x in (self._map.w, self._map.b))  # type: ignore[arg-type]
+        return {_name(p) for share in self._rule.shares(self._part, w, b) for p, _ in share.terms}
+
+    # The shares of the rule, with weights as the backend wants them.
+
+    def _ready_shares(self, a: Array) -> list[Share | None]:
+        """Give the rule's shares: kept from the call before if there was room."""
+        if self._shares is not None:
+            return self._shares
+        linear, size = self._linear, 0
+        op, w = linear.operation, linear.w
+        if w is None:  # the winners of max pooling
+            w = ready = self.kernels.max_pool2d_winners(a, op, self.rule.selects)
+        else:
+            ready = self._w
+        shares: list[Share | None] = []
+        for share in self._rule.shares(self._part, w, linear.b):
+            simple = self._simplified(share)
+            if simple is not None:
+                terms = []
+                for p, x in simple.terms:
+                    if x is not w:
+                        x = self.kernels.prepare(op, x)
+                        size += x.nbytes
+                    terms.append((p, ready if x is w else x))
+                own = simple.b is linear.b
+                b = simple.b if simple.b is None else self._b if own else self.kernels.upload(simple.b)
+                simple = replace(simple, terms=terms, b=b)
+            shares.append(simple)
+        if linear.w is not None and (self._room is None or self._room(size)):
+            self._shares = shares
+        return shares
+
+    def _simplified(self, share: Share) -> Share | None:
+        """Leave out what is known to be 0; None if nothing of the share is left."""
+        never_negative = self.known.nonnegative and self.layer.nonnegative([True])  # z is a sum of a >= 0
+        if share.gate < 0 and (self.known.closed or never_negative):
+            return None
+        if self.known.closed:
+            share = replace(share, gate=0)
+        terms = [(self._placed(p), w) for p, w in share.terms]
+        if self.known.nonnegative:
+            terms = [(A if name == "a+" else p, w) for p, w in terms if (name := _name(p)) != "a-"]
+        return replace(share, terms=terms)
+
+    def _placed(self, p: Part | Array) -> Part | Array:
+        """Bring numbers to where the backend computes; parts of a are there already."""
+        if isinstance(p, Part):
+            return p
+        return self.kernels.upload(np.ascontiguousarray(self._arithmetic.array(p)))
+
+    # The four steps over them.
+
+    def _run_shares(self, a: Array, z: Array, R: Array, row: Row) -> Array:
+        """Run the four steps over the shares of the rule, and add up."""
+        kernels, linear = self.kernels, self._linear
+        shares = self._ready_shares(a)
+        own: Array | None = z if linear.own else None
+        gated = [share for share in shares if share is None or share.gate]
+        if gated and own is None:
+            own = kernels.preactivation(linear.operation, a, [(A, self._w)], self._b)
+        handed: Array | None = None
+        for share in shares:
+            if share is not None:
+                part = self._four_steps(share, a, own, R, row)
+                handed = part if handed is None else handed + part
+            elif self.rule.stabilizer.kind == "relative":
+                row.eps.append(None)
+        if len(gated) == len(shares) and own is not None:
+            shut = equal(own, 0)
+            row.book("dropped", kernels.per_sample(np.where(shut, R, zeros_like(R))))
+        return zeros_like(a) if handed is None else handed
+
+    def _four_steps(self, share: Share, a: Array, own: Array | None, R: Array, row: Row) -> Array:
+        """Run the four steps on one share, and book its accounts."""
+        kernels, op, q, rule = self.kernels, self._linear.operation, share.coefficient, self._rule
+        if rule.bias == "ignore":
+            share = replace(share, b=None)
+        z = own if self._is_forward_pass(share) else None
+        gate = (own, share.gate) if share.gate and own is not None else None
+        eps = np.full(len(a), rule.stabilizer.value)
+        if rule.stabilizer.kind == "relative":
+            z = kernels.preactivation(op, a, share.terms, share.b) if z is None else z
+            root = self._arithmetic.root(kernels.download(kernels.mean_square(z)))
+            eps = rule.stabilizer.value * root
+            row.eps.append(self._arithmetic.array(eps))
+        eps = kernels.upload(self._arithmetic.array(eps))
+        signed = rule.stabilizer.kind != "unsigned"
+        s, sums = kernels.quotient(op, a, share.terms, share.b, R, eps, signed, z, gate)  # steps 1 and 2
+        part, to_inputs = kernels.redistribute(op, a, share.terms, s, q)  # steps 3 and 4
+        if rule.bias == "redistribute" and share.b is not None:
+            extra, extra_sum, unconnected = self._redistribute_bias(share, a, s)
+            part, to_inputs, sums = part + extra, to_inputs + extra_sum, sums._replace(bias=unconnected)
+        row.book("to_inputs", to_inputs)
+        row.book("bias", q * sums.bias)
+        row.book("stabilizer", q * sums.stabilizer)
+        row.book("dropped", q * sums.dropped)
+        return part
+
+    def _is_forward_pass(self, share: Share) -> bool:
+        """Whether the share's z is the one of the forward pass: LRP-0 and eps reuse it."""
+        (p, w), *more = share.terms
+        return not more and _name(p) == "a" and w is self._w and share.b is self._b
+
+    def _redistribute_bias(self, share: Share, a: Array, s: Array) -> tuple[Array, Array, Array]:
+        """R_j += sum_k q s_k b_k / n_k, n_k the connected in-image taps; where n_k = 0 the bias keeps it."""
+        kernels, op = self.kernels, self._linear.operation
+        w = self._linear.w if self._linear.w is not None else share.terms[0][1]
+        ones = [(ones_like(self._part), kernels.prepare(op, ones_like(w)))]
+        taps = kernels.preactivation(op, a, ones, None)
+        alone, owed = equal(taps, 0), s * share.b
+        shared = np.where(alone, zeros_like(s), owed / np.where(alone, ones_like(taps), taps))
+        extra, extra_sum = kernels.redistribute(op, a, ones, shared, share.coefficient)
+        return extra, extra_sum, kernels.per_sample(np.where(alone, owed, zeros_like(s)))
+
+
+def _name(p: Part | Array) -> str:
+    return p.name if isinstance(p, Part) else ""
+
+
 def relprop(layer: Layer, rule: Rule | str, a: Any, R: Any, *, backend: str = "numpy") -> Step:
     """
     Propagate relevance through one layer with one rule: the four steps of Montavon et al. 2019, Eq. (10.2).
@@ -67,7 +313,7 @@ def relprop(layer: Layer, rule: Rule | str, a: Any, R: Any, *, backend: str = "n
     R : array_like, shape (N, ...)
         Relevance of the layer's output, in any unit; the result has the same.
     backend : str
-        `numpy` or `loops`.
+        A name that `lrpref.kernels.backend` knows.
 
     Returns
     -------
@@ -95,11 +341,15 @@ def relprop(layer: Layer, rule: Rule | str, a: Any, R: Any, *, backend: str = "n
             raise BadInput("a and R are to be finite real numbers")
     arithmetic = arithmetic_of(inputs[0])
     layer = arithmetic.cast(layer)
-    shape = (len(inputs[0]), *layer.output_shape(*(x.shape[1:] for x in inputs)))
+    shapes = [x.shape[1:] for x in inputs]
+    shape = (len(inputs[0]), *layer.output_shape(*shapes))
     R = arithmetic.array(_numbers(R))
     if R.shape != shape:
         raise BadInput(f"R is {R.shape}, wants the layer's output {shape}")
-    return step(kernels, layer.kind, layer, rule, inputs, layer.forward(kernels, *inputs), R)
+    ready = Prepared(kernels, layer, rule, shapes, arithmetic)
+    there = [kernels.upload(x) for x in inputs]
+    done = ready.step(layer.kind, there, ready.forward(there), kernels.upload(R))
+    return Step([kernels.download(part) for part in done.parts], done.ledger.close(kernels.download))
 
 
 def _numbers(x: Any) -> Array:
@@ -108,145 +358,63 @@ def _numbers(x: Any) -> Array:
     return x.astype(np.float64) if x.dtype.kind in "biu" else x
 
 
-def step(
-    kernels: ModuleType, name: str, layer: Layer, rule: Rule, inputs: Sequence[Array], z: Array, R: Array
-) -> Step:
+def activate(network: Network, prepared: Mapping[str, Prepared], x: Array) -> dict[str, Array]:
     """
-    Propagate relevance through one node.
+    Run the forward pass and keep every node's output.
 
     Parameters
     ----------
-    kernels : module
-        The backend.
-    name : str
-        The node's name, for the books.
-    layer : Layer
-        The node's layer.
-    rule : Rule
-        The node's rule.
-    inputs : sequence of ndarray
-        Lower activations.
-    z : ndarray
-        The layer's output in the forward pass.
-    R : ndarray, like z
-        Relevance that arrives.
+    network : Network
+        The network.
+    prepared : mapping of str to Prepared
+        Its nodes.
+    x : ndarray, shape (N, ...)
+        Inputs, where the backend computes.
 
     Returns
     -------
-    Step
-        Relevance of the inputs, and the books.
+    dict of str to ndarray
+        Outputs by node, and the input.
+
+    Raises
+    ------
+    LrprefError
+        If a layer cannot take what it gets; the message names the node.
     """
-    row = Row(name, layer.kind, str(rule), arriving=per_sample(R))
-    if rule.passes or not layer.is_linear:
-        row.rule = "pass"
-        parts, padding = layer.passed(inputs, R)
-        for part in parts:
-            row.book("to_inputs", per_sample(part))
-        if padding is not None:
-            row.book("padding", padding)
-        return Step(parts, row.close())
-    linear = layer.linear(kernels, inputs, z, rule)
-    lower = _run_shares(kernels, linear, arithmetic_of(R).cast(rule), R, row)
-    return Step(layer.parts(lower), row.close())
-
-
-def _run_shares(kernels: ModuleType, linear: Linear, rule: Rule, R: Array, row: Row) -> Array:
-    """Run the four steps over the shares of a rule, and add up."""
-    a, w, b = linear.a, linear.w, linear.b
-    z = kernels.preactivation(linear.operation, [(a, w)], b) if linear.z is None else linear.z
-    shares = rule.shares(a, w, b, z)
-    lower = zeros_like(a)
-    for share in shares:
-        arriving = R if share.gate is None else np.where(share.gate, R, zeros_like(R))
-        # before a ReLU nothing arrives where z <= 0, and after one a- is 0: such passes add exactly 0
-        terms = [term for term in share.terms if holds_anything(term[0])] or share.terms[:1]
-        if holds_anything(arriving):
-            lower = lower + _four_steps(kernels, linear, rule, replace(share, terms=terms), arriving, row)
-        elif rule.stabilizer.kind == "relative":
-            row.eps.append(None)
-    gates = [share.gate for share in shares if share.gate is not None]
-    if len(gates) == len(shares):
-        row.book("dropped", per_sample(np.where(np.logical_or.reduce(gates), zeros_like(R), R)))
-    return lower
-
-
-def _four_steps(kernels: ModuleType, linear: Linear, rule: Rule, share: Share, R: Array, row: Row) -> Array:
-    """Run the four steps on one share, and book its accounts."""
-    op, q = linear.operation, share.coefficient
-    if rule.bias == "ignore" and share.b is not None:
-        share = replace(share, b=None, z=None)
-    eps, z = _stabilizer(kernels, linear, share, rule.stabilizer)
-    if rule.stabilizer.kind == "relative":
-        row.eps.append(eps)
-    signed = rule.stabilizer.kind != "unsigned"
-    s, sums = kernels.quotient(op, share.terms, share.b, R, eps, signed, z)  # steps 1 and 2
-    lower, to_inputs = kernels.redistribute(op, share.terms, s, q)  # steps 3 and 4
-    if rule.bias == "redistribute" and share.b is not None:
-        extra, extra_sum, unconnected = _redistribute_bias(kernels, linear, share, s)
-        lower, to_inputs, sums = lower + extra, to_inputs + extra_sum, sums._replace(bias=unconnected)
-    row.book("to_inputs", to_inputs)
-    row.book("bias", q * sums.bias)
-    row.book("stabilizer", q * sums.stabilizer)
-    row.book("dropped", q * sums.dropped)
-    return lower
-
-
-def _stabilizer(
-    kernels: ModuleType, linear: Linear, share: Share, stabilizer: Stabilizer
-) -> tuple[Array, Array | None]:
-    """Give eps per sample, shape (N,), and the share's z where it had to be computed for that."""
-    z = share.z
-    arithmetic = arithmetic_of(linear.a)
-    if stabilizer.kind != "relative":
-        return arithmetic.array(np.full(len(linear.a), stabilizer.value)), z
-    if z is None:
-        z = kernels.preactivation(linear.operation, share.terms, share.b)
-    wide = z if arithmetic.objects or z.dtype == np.longdouble else z.astype(np.float64)
-    units = wide.reshape(len(z), -1)  # squares of large float32 would overflow
-    mean_square = (units * units).sum(axis=1) / units.shape[1]
-    return arithmetic.array(stabilizer.value * arithmetic.root(mean_square)), z
-
-
-def _redistribute_bias(
-    kernels: ModuleType, linear: Linear, share: Share, s: Array
-) -> tuple[Array, Array, Array]:
-    """R_j += sum_k q s_k b_k / n_k, with n_k the connected in-image taps; where n_k = 0 the bias keeps it."""
-    ones = [(ones_like(linear.a), ones_like(linear.w))]
-    taps = kernels.preactivation(linear.operation, ones, None)
-    alone, owed = equal(taps, 0), s * share.b
-    shared = np.where(alone, zeros_like(s), owed / np.where(alone, ones_like(taps), taps))
-    extra, extra_sum = kernels.redistribute(linear.operation, ones, shared, share.coefficient)
-    return extra, extra_sum, per_sample(np.where(alone, owed, zeros_like(s)))
+    values = {INPUT: x}
+    for node in network.nodes:
+        try:
+            values[node.name] = prepared[node.name].forward([values[name] for name in node.inputs])
+        except LrprefError as error:
+            raise type(error)(f"node '{node.name}': {error}") from None
+    return values
 
 
 def propagate(
     network: Network,
-    rules: Mapping[str, Rule],
+    prepared: Mapping[str, Prepared],
     activations: Mapping[str, Array],
     R: Array,
     *,
-    top: str,
-    kernels: ModuleType,
+    kernels: Any,
     watch: Callable[[str], None] | None = None,
 ) -> tuple[dict[str, Array], Ledger]:
     """
-    Propagate relevance from a node to the network's input.
+    Propagate relevance from the network's output to its input.
 
     Where a node feeds several others, their relevances add up.
 
     Parameters
     ----------
     network : Network
-        The network, its arrays in the arithmetic of the activations.
-    rules : mapping of str to Rule
-        A rule for each node; `Pass` where the layer is not linear.
+        The network.
+    prepared : mapping of str to Prepared
+        Its nodes, with their rules.
     activations : mapping of str to ndarray
         Output of every node, and of the input, in the forward pass.
     R : ndarray
-        Relevance of the output of `top`.
-    top : str
-        The node to start from.
-    kernels : module
+        Relevance of the output.
+    kernels : object
         The backend.
     watch : callable, optional
         Called with each node's name when it is done.
@@ -254,7 +422,7 @@ def propagate(
     Returns
     -------
     relevance : dict of str to ndarray
-        Relevance of the output of every node below `top`, and of the input.
+        Relevance of the output of every node below the top, and of the input, where the backend computes.
     ledger : Ledger
         The books: f(x) = inputs + all accounts of all nodes.
 
@@ -263,29 +431,23 @@ def propagate(
     LrprefError
         If a rule does not fit; the message names the node.
     """
-    relevance: dict[str, Array] = {top: R}
+    relevance: dict[str, Array] = {network.top: R}
     rows = []
     for node in reversed(network.nodes):
         if node.name not in relevance:
             continue
         inputs = [activations[name] for name in node.inputs]
         try:
-            done = step(
-                kernels,
-                node.name,
-                node.layer,
-                rules[node.name],
-                inputs,
-                activations[node.name],
-                relevance[node.name],
-            )
+            done = prepared[node.name].step(node.name, inputs, activations[node.name], relevance[node.name])
         except LrprefError as error:
             raise type(error)(f"node '{node.name}': {error}") from None
         rows.append(done.ledger)
         if watch is not None:
             watch(node.name)
         for name, part in zip(node.inputs, done.parts, strict=True):
-            done.ledger.handed[name] = done.ledger.handed.get(name, 0) + per_sample(part)
+            done.ledger.hand(name, kernels.per_sample(part))
             relevance[name] = relevance[name] + part if name in relevance else part
-    relevance.setdefault(INPUT, zeros_like(activations[INPUT]))
-    return relevance, Ledger(rows, per_sample(R), per_sample(relevance[INPUT]))
+    for row in rows:  # now that all is computed: a backend may have to bring the numbers home
+        row.close(kernels.download)
+    explained, reached = (kernels.download(kernels.per_sample(x)) for x in (R, relevance[INPUT]))
+    return relevance, Ledger(rows, explained, reached)

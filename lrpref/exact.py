@@ -97,7 +97,7 @@ class Arithmetic:
             Like x; under `exact` rounded to float64.
         """
         if not self.objects:
-            return np.asarray(np.sqrt(x))
+            return np.sqrt(x)
         return each(self.sqrt, x)
 
     def cast(self, thing: T) -> T:

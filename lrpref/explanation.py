@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lrpref import composites, exact, heads, record
-from lrpref.engine import propagate
-from lrpref.errors import BadBackend, BadInput, BadRule
-from lrpref.fold import fold
-from lrpref.kernels import backend as get_backend
+from lrpref import exact, heads, record
+from lrpref.engine import activate, propagate
+from lrpref.errors import BadInput
 from lrpref.kernels.operations import Array
 from lrpref.layers import Activation, BatchNorm
 from lrpref.ledger import Ledger
 from lrpref.network import INPUT, Network
-from lrpref.rules import Pass, Rule
-
-EXACT_LIMIT = 500
-"""Neurons of a layer up to which `exact` is offered: denominators grow with width and depth."""
+from lrpref.plan import Plan
+from lrpref.rules import Rule
 
 
 @dataclass(frozen=True, repr=False)
@@ -122,14 +118,14 @@ class Explanation:
 
 
 def explain(
-    network: Network,
+    network: Network | Plan,
     x: Any,
     target: heads.Target = "max",
-    composite: Any = "chapter",
+    composite: Any = None,
     *,
     rules: Mapping[str, Rule] | None = None,
-    backend: str = "numpy",
-    dtype: str = "float64",
+    backend: str | None = None,
+    dtype: str | None = None,
     watch: Callable[[str], None] | None = None,
 ) -> Explanation:
     """
@@ -137,20 +133,21 @@ def explain(
 
     Parameters
     ----------
-    network : Network
-        The network; its batch norms are folded first.
+    network : Network or Plan
+        The network; its batch norms are folded first. Or a plan, which has done that, and has the composite,
+        the backend and the dtype.
     x : array_like, shape (N, ...)
         Preprocessed inputs (`network.preprocess`).
     target : int, sequence of int, "max", or array_like of float, shape (N, K)
         The class whose score is explained, or relevances of the output.
     composite : str, path-like or Composite
-        Which rule at which layer: a name, a TOML file, or a composite of one's own.
+        Which rule at which layer: a name, a TOML file, or a composite of one's own; `chapter` by default.
     rules : mapping of str to Rule, optional
         Rules node by node, instead of a composite.
-    backend : {"numpy", "loops"}
-        Who computes.
+    backend : {"auto", "numpy", "loops", "cpu", "cupy", "numba-cuda"}
+        Who computes; `numpy` by default.
     dtype : {"float32", "float64", "longdouble", "exact", "ball"}
-        In which arithmetic; the last three on backend `numpy` only.
+        In which arithmetic, `float64` by default; the last three on backend `numpy` only.
     watch : callable, optional
         Called with each node's name when its relevance has been propagated.
 
@@ -168,81 +165,66 @@ def explain(
     BadBackend
         If the backend or dtype is unknown, or cannot run this network.
     """
-    arithmetic, kernels = exact.get(dtype), get_backend(backend)
-    if dtype not in ("float32", "float64") and backend != "numpy":
-        raise BadBackend(f"dtype '{dtype}' runs on backend 'numpy' only, not on '{backend}'")
+    options = {"composite": composite, "rules": rules, "backend": backend, "dtype": dtype}
+    chosen = {name: value for name, value in options.items() if value is not None}
+    if isinstance(network, Plan) and chosen:
+        raise BadInput(f"a plan has its {', '.join(chosen)} already: give them to Plan(...)")
+    if isinstance(network, Plan):
+        network.network.check_input(x)
+        return _explain(network, x, target, watch)
+    x = network.check_input(x)  # before the work of a plan
+    return _explain(Plan(network, **chosen), x, target, watch)
+
+
+def _explain(plan: Plan, x: Any, target: heads.Target, watch: Callable[[str], None] | None) -> Explanation:
+    network, canonical, kernels = plan.network, plan.canonical, plan.kernels
     x = network.check_input(x)
-    if dtype == "exact":
-        _check_size(network)
     # what overflows is caught where it does harm, with the node's name
-    with np.errstate(over="ignore", invalid="ignore"), exact.precision(dtype, _bits(network)):
-        canonical = _canonical(network, arithmetic)
-        name, rules = _rules(canonical, composite, rules)
-        activations = canonical.activations(arithmetic.array(x), kernels)
-        scores = activations[canonical.top]
-        if not arithmetic.objects and not np.isfinite(scores).all():
+    with np.errstate(over="ignore", invalid="ignore"), plan.precision():
+        inputs = kernels.upload(plan.arithmetic.array(x))
+        activations = activate(canonical, plan.prepared, inputs)
+        scores = kernels.download(activations[canonical.top])
+        if not plan.arithmetic.objects and not np.isfinite(scores).all():
             raise BadInput(
-                f"the network's output is not finite in dtype '{dtype}': are the inputs preprocessed?"
+                f"the network's output is not finite in dtype '{plan.dtype}': are the inputs preprocessed?"
             )
         R, classes = heads.start(scores, target)
         relevances, ledger = propagate(
-            canonical, rules, activations, R, top=canonical.top, kernels=kernels, watch=watch
+            canonical, plan.prepared, activations, kernels.upload(R), kernels=kernels, watch=watch
         )
     return Explanation(
-        network, canonical, np.asarray(x), scores, classes, relevances, ledger, rules, name, backend, dtype,
-        _warnings(network, canonical, classes, scores, rules, np.asarray(x)),
+        network, canonical, np.asarray(x), scores, classes, Downloads(relevances, kernels.download), ledger,
+        plan.rules, plan.composite, plan.backend, plan.dtype,
+        _warnings(network, canonical, classes, scores, plan.rules, np.asarray(x)),
     )  # fmt: skip
 
 
-def _canonical(network: Network, arithmetic: exact.Arithmetic) -> Network:
-    """Fold; rationals and balls without rounding, floats in float64 before they are rounded to dtype."""
-    scored = network.before_softmax()
-    return fold(scored.astype(arithmetic)) if arithmetic.objects else fold(scored).astype(arithmetic)
-
-
-def _check_size(network: Network) -> None:
-    for node in network.nodes:
-        neurons = int(np.prod(network.shapes[node.name]))
-        if node.layer.is_linear and neurons > EXACT_LIMIT:
-            raise BadBackend(
-                f"dtype 'exact' is for layers of up to {EXACT_LIMIT} neurons; node '{node.name}' has "
-                f"{neurons}: use dtype 'ball', a rigorous enclosure"
-            )
-
-
-def _rules(network: Network, composite: Any, given: Mapping[str, Rule] | None) -> tuple[str, dict[str, Rule]]:
-    """Give every node its rule, and the whole a name."""
-    if given is None:
-        chosen = composites.get(composite)
-        return chosen.name, chosen.rules(network)
-    unknown = [name for name in given if network.merged.get(name, name) not in network.shapes]
-    missing = [node.name for node in network.nodes if node.layer.is_linear and node.name not in given]
-    if unknown or missing:
-        raise BadRule(
-            f"rules are missing for {', '.join(missing)}" if missing else f"there is no node {unknown[0]!r}"
-        )
-    wrong = [name for name, rule in given.items() if not isinstance(rule, Rule)]
-    if wrong:
-        raise BadRule(
-            f"the rule of node '{wrong[0]}' is {given[wrong[0]]!r}: a Rule of lrpref.rules is wanted"
-        )
-    rules = {n.name: given[n.name] if n.layer.is_linear else Pass() for n in network.nodes}
-    return "rules given node by node", rules
-
-
-def _bits(network: Network) -> int:
+class Downloads(Mapping[str, Array]):
     """
-    Give the working precision of balls.
+    Arrays by name that stay where the backend computes until somebody reads them.
 
-    A forward pass of + and * on dyadic numbers has radii 0 if each float32 layer adds 35 bits and each
-    float64 layer 64; the backward pass loses less than 10 bits per layer, and wants 64 besides.
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        The arrays.
+    download : callable
+        Brings one to the host.
     """
-    bits = 128
-    for node in network.nodes:
-        weight = getattr(node.layer, "weight", getattr(node.layer, "scale", None))
-        if isinstance(weight, np.ndarray):
-            bits += 35 if weight.dtype == np.float32 else 64
-    return max(bits, 64 + 10 * len(network.nodes))
+
+    def __init__(self, arrays: Mapping[str, Array], download: Callable[[Array], Array]) -> None:
+        self._arrays, self._download = arrays, download
+        self._home: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._home:
+            self._home[name] = self._download(self._arrays[name])
+        return self._home[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
 
 
 def _warnings(

@@ -16,15 +16,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from lrpref.errors import BadNetwork, BadRule
 from lrpref.kernels import elementwise
-from lrpref.kernels.operations import Array, Operation, Window
-from lrpref.kernels.signs import greater, per_sample, zeros, zeros_like
+from lrpref.kernels.operations import A, Array, Operation, Window
+from lrpref.kernels.signs import blank, greater, zeros, zeros_like
 
 if TYPE_CHECKING:
     from lrpref.rules import Rule
@@ -72,27 +71,25 @@ def _image(shape: Shape) -> tuple[int, int, int]:
 @dataclass(frozen=True)
 class Linear:
     """
-    A layer as the linear map that it is at this input: z = forward(a, w) + b.
+    A layer as a linear map: z = forward(a, w) + b.
 
     Parameters
     ----------
     operation : Operation
         The map without its weights.
-    a : ndarray, shape (N, ...)
-        The lower activations.
-    w : ndarray
-        The weights; each rule maps them element by element.
+    w : ndarray or None
+        The weights; each rule maps them element by element. None where only the input says them: the
+        winners of max pooling.
     b : ndarray
         The bias, broadcastable to z; zeros where the layer has none.
-    z : ndarray or None
-        The forward pass's z where it is this map's, else None.
+    own : bool
+        Whether z is the layer's own output.
     """
 
     operation: Operation
-    a: Array
-    w: Array
+    w: Array | None
     b: Array
-    z: Array | None = None
+    own: bool = True
 
 
 class Layer:
@@ -104,6 +101,13 @@ class Layer:
     """Whether a rule applies."""
     role: ClassVar[str] = ""
     """What composites call its kind: convolution, dense, max-pooling, average-pooling, sum, norm."""
+    moves: ClassVar[bool] = False
+    """Whether the output holds the inputs' own values, and no others."""
+
+    @property
+    def rectifies(self) -> bool:
+        """Whether the output is 0 exactly where the input is <= 0, and positive elsewhere."""
+        return False
 
     @property
     def kind(self) -> str:
@@ -131,14 +135,14 @@ class Layer:
         """
         return shapes[0]
 
-    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
         """
         Compute the output.
 
         Parameters
         ----------
-        kernels : module
-            The backend.
+        kernels : object
+            The backend's function table.
         *inputs : ndarray, shape (N, ...)
             The lower activations.
 
@@ -149,14 +153,14 @@ class Layer:
         """
         raise NotImplementedError
 
-    def gradient(self, kernels: ModuleType, inputs: Sequence[Array], g: Array) -> list[Array]:
+    def gradient(self, kernels: Any, inputs: Sequence[Array], g: Array) -> list[Array]:
         """
         Apply the transposed Jacobian.
 
         Parameters
         ----------
-        kernels : module
-            The backend.
+        kernels : object
+            The backend's function table.
         inputs : sequence of ndarray
             The lower activations.
         g : ndarray, like the output
@@ -169,32 +173,21 @@ class Layer:
         """
         raise NotImplementedError
 
-    def linear(self, kernels: ModuleType, inputs: Sequence[Array], z: Array | None, rule: Rule) -> Linear:
+    def nonnegative(self, inputs: Sequence[bool]) -> bool:
         """
-        View the layer as a linear map at this input.
+        Tell whether the output is known to be >= 0, whatever the numbers.
 
         Parameters
         ----------
-        kernels : module
-            The backend.
-        inputs : sequence of ndarray
-            The lower activations.
-        z : ndarray or None
-            The forward pass's output, if known.
-        rule : Rule
-            The rule that asks; max pooling looks different to different rules.
+        inputs : sequence of bool
+            Whether each input is.
 
         Returns
         -------
-        Linear
-            The map.
-
-        Raises
-        ------
-        BadRule
-            If the rule does not fit this layer.
+        bool
+            False where it is not known.
         """
-        raise BadRule(f"{self.kind} is not linear: relevance passes through it, no rule applies")
+        return self.rectifies or (self.moves and all(inputs))
 
     def passed(self, inputs: Sequence[Array], R: Array) -> tuple[list[Array], Array | None]:
         """
@@ -211,7 +204,7 @@ class Layer:
         -------
         parts : list of ndarray
             Relevance of each input.
-        padding : ndarray, shape (N,), or None
+        padding : ndarray, like R, or None
             What lands on the cells of an explicit padding layer.
 
         Raises
@@ -328,42 +321,74 @@ class LinearLayer(Layer):
         """
         return inputs[0]
 
-    def map(self, a: Array) -> tuple[Operation, Array, Array]:
+    def map(self, a: Array) -> Linear:
         """
         Give the linear map.
 
         Parameters
         ----------
         a : ndarray, shape (N, ...)
-            The joined input, for its shape and arithmetic.
+            The joined input, for its shape and arithmetic alone.
 
         Returns
         -------
-        operation : Operation
-            The map without its weights.
-        w : ndarray
-            Its weights.
-        b : ndarray
-            Its bias, broadcastable to z; zeros where there is none.
+        Linear
+            The map.
         """
         raise NotImplementedError
 
-    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
-        a = self.join(inputs)
-        operation, w, b = self.map(a)
-        z: Array = kernels.preactivation(operation, [(a, w)], b)
-        return z
+    def linear(self, a: Array, rule: Rule) -> Linear:
+        """
+        View the layer as the linear map that a rule sees.
 
-    def gradient(self, kernels: ModuleType, inputs: Sequence[Array], g: Array) -> list[Array]:
-        operation, w, _ = self.map(self.join(inputs))
-        return self.parts(kernels.transpose(operation, g, w))
+        Parameters
+        ----------
+        a : ndarray, shape (N, ...)
+            The joined input, for its shape and arithmetic alone.
+        rule : Rule
+            The rule that asks; max pooling looks different to different rules.
 
-    def linear(self, kernels: ModuleType, inputs: Sequence[Array], z: Array | None, rule: Rule) -> Linear:
+        Returns
+        -------
+        Linear
+            The map.
+
+        Raises
+        ------
+        BadRule
+            If the rule does not fit this layer.
+        """
         if rule.selects:
             raise BadRule(f"rule '{rule}' is for max pooling, not for {self.kind}")
+        return self.map(a)
+
+    def check(self, a: Array, rule: Rule) -> None:
+        """
+        Make sure that the rule fits these activations.
+
+        Parameters
+        ----------
+        a : ndarray, shape (N, ...)
+            The joined input, on the host.
+        rule : Rule
+            The rule.
+
+        Raises
+        ------
+        BadRule
+            If it does not.
+        """
+
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
         a = self.join(inputs)
-        operation, w, b = self.map(a)
-        return Linear(operation, a, w, b, z)
+        linear = self.map(blank(a))
+        terms = [(A, kernels.prepare(linear.operation, linear.w))]
+        return kernels.preactivation(linear.operation, a, terms, kernels.upload(linear.b))
+
+    def gradient(self, kernels: Any, inputs: Sequence[Array], g: Array) -> list[Array]:
+        linear = self.map(blank(self.join(inputs)))
+        w = kernels.prepare(linear.operation, linear.w)
+        return self.parts(kernels.transpose(linear.operation, g, w))
 
 
 def _column(values: Array, ndim: int) -> Array:
@@ -441,8 +466,8 @@ class Dense(Weighted):
             raise BadNetwork(f"got {shapes[0]}, wants {self.weight.shape[1:]}")
         return (len(self.weight),)
 
-    def map(self, a: Array) -> tuple[Operation, Array, Array]:
-        return Operation("dense"), self.weight, self._bias(a)
+    def map(self, a: Array) -> Linear:
+        return Linear(Operation("dense"), self.weight, self._bias(a))
 
     def preceded_by(self, layer: Layer) -> Layer | None:
         if not isinstance(layer, BatchNorm):
@@ -507,9 +532,9 @@ class Conv2d(Weighted):
             raise BadNetwork(f"got {shapes[0]}, wants ({self.weight.shape[1] * self.groups}, H, W)")
         return (len(self.weight), *_positions(self.window(), size))
 
-    def map(self, a: Array) -> tuple[Operation, Array, Array]:
+    def map(self, a: Array) -> Linear:
         operation = Operation("conv2d", (a.shape[2], a.shape[3]), self.window(), self.groups)
-        return operation, self.weight, self._bias(a)
+        return Linear(operation, self.weight, self._bias(a))
 
     def preceded_by(self, layer: Layer) -> Layer | None:
         if isinstance(layer, Pad) and layer.value == 0:
@@ -596,8 +621,8 @@ class BatchNorm(LinearLayer):
             raise BadNetwork(f"got {shapes[0]}, wants ({len(self.scale)},) or ({len(self.scale)}, H, W)")
         return shapes[0]
 
-    def map(self, a: Array) -> tuple[Operation, Array, Array]:
-        return Operation("scale"), _column(self.scale, a.ndim), _column(self.shift, a.ndim)
+    def map(self, a: Array) -> Linear:
+        return Linear(Operation("scale"), _column(self.scale, a.ndim), _column(self.shift, a.ndim))
 
 
 @dataclass(frozen=True)
@@ -618,12 +643,15 @@ class Add(LinearLayer):
     def parts(self, R: Array) -> list[Array]:
         return [R[:, m] for m in range(R.shape[1])]
 
-    def map(self, a: Array) -> tuple[Operation, Array, Array]:
+    def map(self, a: Array) -> Linear:
         ones = zeros((a.shape[1], *[1] * (a.ndim - 2)), a) + 1  # (M, 1, ...)
-        return Operation("total"), ones, zeros((1,) * (a.ndim - 2), a)
+        return Linear(Operation("total"), ones, zeros((1,) * (a.ndim - 2), a))
 
     def adapt(self, rule: Rule) -> Rule:
         return rule.proportional()
+
+    def nonnegative(self, inputs: Sequence[bool]) -> bool:
+        return all(inputs)
 
 
 @dataclass(frozen=True)
@@ -699,10 +727,14 @@ class Pool2d(LinearLayer):
         """
         return zeros(positions, a) + 1
 
-    def map(self, a: Array) -> tuple[Operation, Array, Array]:
+    def map(self, a: Array) -> Linear:
         size = (a.shape[2], a.shape[3])
         window = self.window(size)
-        return Operation("sum_pool2d", size, window), self.weight(a, window.positions(size)), _no_bias(a)
+        operation = Operation("sum_pool2d", size, window)
+        return Linear(operation, self.weight(a, window.positions(size)), _no_bias(a))
+
+    def nonnegative(self, inputs: Sequence[bool]) -> bool:
+        return all(inputs)
 
 
 def _ceil_padding(size: int, kernel: int, stride: int, before: int, after: int) -> int:
@@ -781,18 +813,18 @@ class AdaptiveAvgPool2d(LinearLayer):
     def does_nothing(self, shape: Shape) -> bool:
         return self.output_shape(shape) == shape
 
-    def map(self, a: Array) -> tuple[Operation, Array, Array]:
+    def map(self, a: Array) -> Linear:
         size = (a.shape[2], a.shape[3])
         rows, columns = (
             tuple((i * length // n, -(-(i + 1) * length // n)) for i in range(n))
             for length, n in zip(size, _pair(self.output, "output", 1), strict=True)
         )
         counts = np.outer([stop - start for start, stop in rows], [stop - start for start, stop in columns])
-        return (
-            Operation("region_sum2d", size, rows=rows, columns=columns),
-            _reciprocal(counts, a),
-            _no_bias(a),
-        )
+        operation = Operation("region_sum2d", size, rows=rows, columns=columns)
+        return Linear(operation, _reciprocal(counts, a), _no_bias(a))
+
+    def nonnegative(self, inputs: Sequence[bool]) -> bool:
+        return all(inputs)
 
 
 @dataclass(frozen=True)
@@ -806,29 +838,28 @@ class MaxPool2d(Pool2d):
 
     role: ClassVar[str] = "max-pooling"
 
-    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
-        return np.asarray(kernels.max_pool2d(inputs[0], self._operation(inputs[0], "max_pool2d")))
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
+        return kernels.max_pool2d(inputs[0], self._operation(inputs[0], "max_pool2d"))
 
     def _operation(self, a: Array, name: str) -> Operation:
         return Operation(name, (a.shape[2], a.shape[3]), self.window(a.shape[2:]))
 
-    def gradient(self, kernels: ModuleType, inputs: Sequence[Array], g: Array) -> list[Array]:
+    def gradient(self, kernels: Any, inputs: Sequence[Array], g: Array) -> list[Array]:
         operation = self._operation(inputs[0], "select2d")
         winners = kernels.max_pool2d_winners(inputs[0], operation, "first")
         return [kernels.transpose(operation, g, winners)]
 
-    def linear(self, kernels: ModuleType, inputs: Sequence[Array], z: Array | None, rule: Rule) -> Linear:
-        (a,) = inputs
+    def linear(self, a: Array, rule: Rule) -> Linear:
         if rule.selects:
-            operation = self._operation(a, "select2d")
-            return Linear(operation, a, kernels.max_pool2d_winners(a, operation, rule.selects), _no_bias(a))
-        if greater(zeros_like(a), a).any():
+            return Linear(self._operation(a, "select2d"), None, _no_bias(a), own=False)
+        return replace(self.map(a), own=False)
+
+    def check(self, a: Array, rule: Rule) -> None:
+        if not rule.selects and greater(zeros_like(a), a).any():
             raise BadRule(
                 f"rule '{rule}' takes max pooling as sum pooling, which needs activations >= 0; "
                 f"got {min(a.flat)}: use winner-take-all"
             )
-        operation, w, b = self.map(a)
-        return Linear(operation, a, w, b)
 
 
 class Activation(Layer):
@@ -859,10 +890,10 @@ class Activation(Layer):
         """
         return bool(elementwise.FUNCTIONS[self.function][0](np.zeros(1), *self.parameters())[0] != 0)
 
-    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
-        return elementwise.FUNCTIONS[self.function][0](inputs[0], *self.parameters())
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
+        return kernels.activation(self.function, inputs[0], *self.parameters())
 
-    def gradient(self, kernels: ModuleType, inputs: Sequence[Array], g: Array) -> list[Array]:
+    def gradient(self, kernels: Any, inputs: Sequence[Array], g: Array) -> list[Array]:
         return [g * elementwise.FUNCTIONS[self.function][1](inputs[0], *self.parameters())]
 
 
@@ -871,6 +902,10 @@ class ReLU(Activation):
     """a = max(0, z), Eq. (10.1); the gradient at 0 is 0."""
 
     function: ClassVar[str] = "relu"
+
+    @property
+    def rectifies(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
@@ -890,6 +925,10 @@ class Clip(Activation):
 
     def parameters(self) -> tuple[Any, ...]:
         return self.low, self.high
+
+    @property
+    def rectifies(self) -> bool:
+        return bool(self.low == 0 and self.high > 0)
 
 
 @dataclass(frozen=True)
@@ -949,12 +988,18 @@ class Sigmoid(Activation):
 
     function: ClassVar[str] = "sigmoid"
 
+    def nonnegative(self, inputs: Sequence[bool]) -> bool:
+        return True
+
 
 @dataclass(frozen=True)
 class Softplus(Activation):
     """a = log(1 + exp(z))."""
 
     function: ClassVar[str] = "softplus"
+
+    def nonnegative(self, inputs: Sequence[bool]) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
@@ -991,15 +1036,20 @@ class HardSigmoid(Activation):
 
     function: ClassVar[str] = "hard_sigmoid"
 
+    def nonnegative(self, inputs: Sequence[bool]) -> bool:
+        return True
+
 
 @dataclass(frozen=True)
 class Identity(Layer):
     """a = z."""
 
-    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+    moves: ClassVar[bool] = True
+
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
         return inputs[0]
 
-    def gradient(self, kernels: ModuleType, inputs: Sequence[Array], g: Array) -> list[Array]:
+    def gradient(self, kernels: Any, inputs: Sequence[Array], g: Array) -> list[Array]:
         return [g]
 
 
@@ -1012,17 +1062,19 @@ class Dropout(Identity):
 class Softmax(Layer):
     """Probabilities; only at the top of a network, where explaining drops it (Section 10.3.1)."""
 
-    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
         return elementwise.softmax(inputs[0])
 
 
 class _Moved(Layer):
     """Base of the layers that only move values: what goes forward comes back by the same way."""
 
+    moves: ClassVar[bool] = True
+
     def _back(self, R: Array, shapes: Sequence[Shape]) -> list[Array]:
         raise NotImplementedError
 
-    def gradient(self, kernels: ModuleType, inputs: Sequence[Array], g: Array) -> list[Array]:
+    def gradient(self, kernels: Any, inputs: Sequence[Array], g: Array) -> list[Array]:
         return self._back(g, [x.shape for x in inputs])
 
     def passed(self, inputs: Sequence[Array], R: Array) -> tuple[list[Array], Array | None]:
@@ -1036,7 +1088,7 @@ class Flatten(_Moved):
     def output_shape(self, *shapes: Shape) -> Shape:
         return (int(np.prod(shapes[0])),)
 
-    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
         return inputs[0].reshape(len(inputs[0]), -1)
 
     def _back(self, R: Array, shapes: Sequence[Shape]) -> list[Array]:
@@ -1065,7 +1117,7 @@ class Reshape(Flatten):
             raise BadNetwork(f"got {shapes[0]}, wants {np.prod(self.shape)} values for {tuple(self.shape)}")
         return tuple(self.shape)
 
-    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
         return inputs[0].reshape(len(inputs[0]), *self.shape)
 
 
@@ -1090,7 +1142,7 @@ class Concat(_Moved):
             raise BadNetwork(f"got {', '.join(map(str, shapes))}, wants shapes that agree but on axis {axis}")
         return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
 
-    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
         return np.concatenate(inputs, axis=self.axis + 1)
 
     def _back(self, R: Array, shapes: Sequence[Shape]) -> list[Array]:
@@ -1117,12 +1169,15 @@ class Pad(_Moved):
     def __post_init__(self) -> None:
         _sides(self.padding)
 
+    def nonnegative(self, inputs: Sequence[bool]) -> bool:
+        return self.value >= 0 and all(inputs)
+
     def output_shape(self, *shapes: Shape) -> Shape:
         c, h, w = _image(shapes[0])
         top, bottom, left, right = _sides(self.padding)
         return c, h + top + bottom, w + left + right
 
-    def forward(self, kernels: ModuleType, *inputs: Array) -> Array:
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
         (a,) = inputs
         y = zeros((len(a), *self.output_shape(a.shape[1:])), a) + self.value
         self._image_of(y)[...] = a
@@ -1138,7 +1193,7 @@ class Pad(_Moved):
     def passed(self, inputs: Sequence[Array], R: Array) -> tuple[list[Array], Array | None]:
         cells = R.copy()
         self._image_of(cells)[...] = zeros_like(inputs[0])
-        return [self._image_of(R)], per_sample(cells)
+        return [self._image_of(R)], cells
 
 
 LAYERS: dict[str, type[Layer]] = {

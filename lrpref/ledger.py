@@ -10,7 +10,7 @@ left: rounding in floating point, exactly 0 in exact arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -78,9 +78,27 @@ class Row:
         """
         setattr(self, account, getattr(self, account) + amount)
 
-    def close(self) -> Self:
+    def hand(self, name: str, amount: Any) -> None:
+        """
+        Note what an input received.
+
+        Parameters
+        ----------
+        name : str
+            The node whose output it is.
+        amount : ndarray, shape (N,)
+            Relevance.
+        """
+        self.handed[name] = self.handed.get(name, 0) + amount
+
+    def close(self, download: Callable[[Array], Array]) -> Self:
         """
         Close the books: the residual is what arrived and is on no account.
+
+        Parameters
+        ----------
+        download : callable
+            Brings an account home from where it was computed.
 
         Returns
         -------
@@ -92,11 +110,17 @@ class Row:
         BadRule
             If an amount is not finite: a quotient overflowed.
         """
+        for name in ("arriving", "to_inputs", *ACCOUNTS):
+            setattr(self, name, download(getattr(self, name)))
+        self.handed = {name: download(amount) for name, amount in self.handed.items()}
         self.residual = self.arriving - self.to_inputs
         for account in ACCOUNTS:
             self.residual = self.residual - getattr(self, account)
         if self.residual.dtype != object and not np.isfinite(self.residual).all():
-            raise BadRule(f"relevance overflows under rule '{self.rule}': use a stabilizer or float64")
+            raise BadRule(
+                f"node '{self.node}': relevance overflows under rule '{self.rule}': "
+                "use a stabilizer or float64"
+            )
         return self
 
 

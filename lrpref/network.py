@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -257,7 +256,7 @@ class Network:
                 raise BadInput(f"input holds {x[where]} at {where}: finite numbers are wanted")
         return x
 
-    def activations(self, x: Array, kernels: ModuleType) -> dict[str, Array]:
+    def activations(self, x: Array, kernels: Any) -> dict[str, Array]:
         """
         Run the forward pass and keep every node's output.
 
@@ -265,7 +264,7 @@ class Network:
         ----------
         x : ndarray, shape (N, ...)
             Inputs, in the arithmetic of the layers.
-        kernels : module
+        kernels : object
             The backend.
 
         Returns
@@ -299,10 +298,11 @@ class Network:
         ndarray, shape (N, K)
             The output of the last node.
         """
-        arithmetic = exact.get(dtype)
+        arithmetic, kernels = exact.get(dtype), get_backend(backend)
         x = arithmetic.array(self.check_input(x))
         with np.errstate(over="ignore", invalid="ignore"):
-            output = self.astype(arithmetic).activations(x, get_backend(backend))[self.top]
+            values = self.astype(arithmetic).activations(kernels.upload(x), kernels)
+        output = kernels.download(values[self.top])
         if not arithmetic.objects and not np.isfinite(output).all():
             raise BadInput(
                 f"the network's output is not finite in dtype '{dtype}': are the inputs preprocessed?"

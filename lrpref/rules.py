@@ -1,8 +1,10 @@
 """The rules of Appendix 10.A: each says which terms (p, w) enter the four steps, and nothing else.
 
-A rule is a small frozen dataclass with one method, `shares(a, w, b, z)`. A share is a list of terms
+A rule is a small frozen dataclass with one method, `shares(a, w, b)`. A share is a list of terms
 with one bias, one coefficient and, for the generalized gamma rule, a gate on R. The engine runs the
-four steps over the shares (`lrpref.engine`). To write a rule of your own, subclass `Rule`:
+four steps over the shares (`lrpref.engine`). The weights w and b are arrays; a stands for lower
+activations that are not there yet, so that a plan can prepare the weights once. To write a rule of
+your own, subclass `Rule`:
 
 >>> from dataclasses import dataclass
 >>> import numpy as np
@@ -11,7 +13,7 @@ four steps over the shares (`lrpref.engine`). To write a rule of your own, subcl
 >>> from lrpref.rules import Rule, Share
 >>> @dataclass(frozen=True)
 ... class Magnitude(Rule):
-...     def shares(self, a, w, b, z):
+...     def shares(self, a, w, b):
 ...         return [Share([(abs(a), abs(w))], abs(b))]
 >>> layer = Dense(np.array([[3.0, -1.0]]), np.array([0.0]))
 >>> relprop(layer, Magnitude(), np.array([[1.0, 1.0]]), np.array([[8.0]])).relevance
@@ -30,8 +32,8 @@ from typing import Any, ClassVar, NoReturn, Self
 import numpy as np
 
 from lrpref.errors import BadRule
-from lrpref.kernels.operations import Array, Term
-from lrpref.kernels.signs import greater, negative, ones_like, positive
+from lrpref.kernels.operations import Array, Part, Term
+from lrpref.kernels.signs import negative, ones_like, positive
 
 BIAS_MODES = ("absorb", "ignore", "redistribute")
 
@@ -141,22 +143,19 @@ class Share:
     Parameters
     ----------
     terms : sequence of (p, w)
-        p like the input, w like the weights.
+        p a part of the input, or numbers that broadcast to it; w like the weights.
     b : ndarray or None
         Bias, like the layer's; None is 0.
     coefficient : number
         What the share's relevance is multiplied with: 1, alpha, or -beta.
-    gate : ndarray of bool, like z, or None
-        Where the share receives R at all.
-    z : ndarray or None
-        The denominator, where it is already known.
+    gate : {0, 1, -1}
+        The share receives R_k only where the layer's own z_k has this sign; 0: everywhere.
     """
 
     terms: Sequence[Term]
     b: Array | None
     coefficient: Any = 1
-    gate: Array | None = None
-    z: Array | None = None
+    gate: int = 0
 
 
 @dataclass(frozen=True)
@@ -197,20 +196,19 @@ class Rule:
         """How ties are resolved, for a rule that sees the winners of max pooling; else empty."""
         return ""
 
-    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
+    def shares(self, a: Part, w: Array, b: Array) -> list[Share]:
         """
         Say which terms enter the sums.
 
         Parameters
         ----------
-        a : ndarray, shape (N, ...)
-            Lower activations.
+        a : Part
+            Stands for the lower activations: `positive(a)`, `negative(a)`, `ones_like(a)`, and whatever
+            NumPy computes element by element, such as `abs(a)`.
         w : ndarray
             Weights.
         b : ndarray
             Bias, broadcastable to z; zeros where the layer has none.
-        z : ndarray, shape (N, ...)
-            The layer's own z = forward(a, w) + b.
 
         Returns
         -------
@@ -290,8 +288,8 @@ class Zero(Rule):
 
     name: ClassVar[str] = "zero"
 
-    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
-        return [Share([(a, w)], b, z=z)]
+    def shares(self, a: Part, w: Array, b: Array) -> list[Share]:
+        return [Share([(a, w)], b)]
 
 
 @dataclass(frozen=True)
@@ -344,7 +342,7 @@ class Gamma(Rule):
         super().__post_init__()
         _check_number("gamma", self.gamma)
 
-    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
+    def shares(self, a: Part, w: Array, b: Array) -> list[Share]:
         return [Share([(a, w + self.gamma * positive(w))], b + self.gamma * positive(b))]
 
 
@@ -361,9 +359,9 @@ class GeneralizedGamma(Gamma):
 
     name: ClassVar[str] = "generalized-gamma"
 
-    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
+    def shares(self, a: Part, w: Array, b: Array) -> list[Share]:
         shares = []
-        for part, other, gate in ((positive, negative, greater(z, 0)), (negative, positive, greater(-z, 0))):
+        for part, other, gate in ((positive, negative, 1), (negative, positive, -1)):
             same, opposite = w + self.gamma * part(w), w + self.gamma * other(w)
             terms = [(positive(a), same), (negative(a), opposite)]
             shares.append(Share(terms, b + self.gamma * part(b), gate=gate))
@@ -398,7 +396,7 @@ class AlphaBeta(Rule):
         if abs(self.alpha - self.beta - 1) * 10**9 > 1:  # 2.3 - 1.3 is not 1 in floating point
             raise BadRule(f"alpha - beta is {self.alpha} - {self.beta}: 1 is wanted, or R is not conserved")
 
-    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
+    def shares(self, a: Part, w: Array, b: Array) -> list[Share]:
         shares = []
         minus_beta = 1 - self.alpha  # to the last digit, so that the books close exactly
         for q, part, other in ((self.alpha, positive, negative), (minus_beta, negative, positive)):
@@ -424,7 +422,7 @@ class Flat(Rule):
 
     name: ClassVar[str] = "flat"
 
-    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
+    def shares(self, a: Part, w: Array, b: Array) -> list[Share]:
         return [Share([(ones_like(a), ones_like(w))], None)]
 
 
@@ -434,7 +432,7 @@ class WSquare(Rule):
 
     name: ClassVar[str] = "w2"
 
-    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
+    def shares(self, a: Part, w: Array, b: Array) -> list[Share]:
         return [Share([(ones_like(a), w * w)], None)]
 
 
@@ -480,22 +478,22 @@ class ZBox(Rule):
     def __hash__(self) -> int:
         return hash(str(self))
 
-    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
-        low, high = (_per_channel(bound, a) for bound in (self.low, self.high))
+    def shares(self, a: Part, w: Array, b: Array) -> list[Share]:
+        low, high = (_per_channel(bound, a.shape) for bound in (self.low, self.high))
         return [Share([(a, w), (low, -positive(w)), (high, -negative(w))], None)]
 
     def admits(self, a: Array) -> bool:
-        low, high = (_per_channel(bound, a) for bound in (self.low, self.high))
+        low, high = (_per_channel(bound, a.shape[1:]) for bound in (self.low, self.high))
         return bool(((low <= a) & (a <= high)).all())
 
 
-def _per_channel(bound: Array, a: Array) -> Array:
-    """Shape a bound () or (C,) or (C, H, W) like the input (N, C, H, W)."""
-    column = bound.reshape(-1, *[1] * (a.ndim - 2)) if bound.ndim == 1 else bound
+def _per_channel(bound: Array, shape: tuple[int, ...]) -> Array:
+    """Shape a bound () or (C,) or (C, H, W) like one sample (C, H, W) of the input."""
+    column = bound.reshape(-1, *[1] * (len(shape) - 1)) if bound.ndim == 1 else bound
     try:
-        return np.broadcast_to(column, a.shape)
+        return np.broadcast_to(column, shape)
     except ValueError:
-        raise BadRule(f"z-box has bounds of shape {bound.shape} for an input {a.shape[1:]}") from None
+        raise BadRule(f"z-box has bounds of shape {bound.shape} for an input {shape}") from None
 
 
 @dataclass(frozen=True)
@@ -530,7 +528,7 @@ class WinnerTakeAll(Rule):
     def selects(self) -> str:
         return self.ties
 
-    def shares(self, a: Array, w: Array, b: Array, z: Array) -> list[Share]:
+    def shares(self, a: Part, w: Array, b: Array) -> list[Share]:
         return [Share([(ones_like(a), w)], None)]
 
     def _parameters(self) -> list[Any]:

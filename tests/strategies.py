@@ -19,6 +19,9 @@ from lrpref.kernels.operations import Array, Operation, Window
 MAPS = ("dense", "conv2d", "sum_pool2d", "region_sum2d", "select2d", "scale", "total")
 """The linear maps of a backend's function table."""
 
+BACKENDS = ("numpy", "loops", "cpu")
+"""The backends that need nothing but this machine."""
+
 Choose = Callable[[int, int], int]
 """Chooses a whole number between two, both included."""
 

@@ -6,7 +6,7 @@ import pytest
 import lrpref
 from lrpref import exact
 from lrpref.fold import fold, merge_padding
-from lrpref.kernels import reference
+from lrpref.kernels.reference import REFERENCE
 from lrpref.layers import BatchNorm, Conv2d, Dense, Flatten, Pad, ReLU
 from lrpref.network import INPUT, Network, Node, chain
 
@@ -24,7 +24,7 @@ def norm(channels):
 
 def same(network, other, shape):
     x = F.array(quarters(2, *shape))
-    values = [n.astype(F).activations(x, reference)[n.top] for n in (network, other)]
+    values = [n.astype(F).activations(x, REFERENCE)[n.top] for n in (network, other)]
     return (values[0] == values[1]).all()
 
 

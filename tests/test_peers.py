@@ -22,7 +22,7 @@ from lrpref.conformance import adapters
 from lrpref.conformance.adapters import to_torch
 from lrpref.errors import BadBackend, BadNetwork, BadRule
 from lrpref.kernels import backend
-from lrpref.kernels.operations import Array
+from lrpref.kernels.operations import Array, Part
 from lrpref.network import Network, Node, chain
 from lrpref.preprocessing import Preprocessing
 
@@ -285,9 +285,9 @@ def test_rule_is_zennits(name: str, rule: rules.Rule, stabilizer: rules.Stabiliz
 class WSquareWithBias(rules.WSquare):
     """w2 as zennit has it: b^2 in the denominator (the chapter's formula has only the w_ij^2)."""
 
-    def shares(self, a: Array, w: Array, b: Array | None, z: Array) -> list[rules.Share]:
-        (share,) = super().shares(a, w, b, z)
-        return [rules.Share(share.terms, None if b is None else b * b)]
+    def shares(self, a: Part, w: Array, b: Array) -> list[rules.Share]:
+        (share,) = super().shares(a, w, b)
+        return [rules.Share(share.terms, b * b)]
 
 
 @pytest.mark.parametrize("name", ["dense", *CONVOLUTIONS])

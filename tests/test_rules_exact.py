@@ -17,11 +17,11 @@ import pytest
 from strategies import EVERY_ID, EVERY_RULE_AND_LAYER, LAYERS, lower, variants
 
 from lrpref import exact, relprop, rules
-from lrpref.engine import propagate, step
+from lrpref.engine import Prepared, propagate
 from lrpref.errors import Undecided
 from lrpref.fold import fold
-from lrpref.kernels import reference
-from lrpref.kernels.operations import Array
+from lrpref.kernels.operations import Array, Part
+from lrpref.kernels.reference import REFERENCE
 from lrpref.kernels.signs import negative, positive
 from lrpref.layers import (
     Add,
@@ -42,6 +42,7 @@ from lrpref.layers import (
     SumPool2d,
 )
 from lrpref.network import INPUT, Network, Node, chain
+from lrpref.plan import prepare
 from lrpref.rules import AlphaBeta, Epsilon, Flat, Gamma, GeneralizedGamma, Rule, WSquare, ZBox, Zero, ZPlus
 
 ARITHMETICS = {"fractions": exact.FRACTIONS, "fmpq": exact.get("exact")}
@@ -84,13 +85,13 @@ class Map:
 def columns(layer: Layer, a: list[Array]) -> tuple[Array, Array]:
     """The matrix and the offset of a layer that is linear in all its inputs together."""
     zero = [np.zeros_like(x[:1]) + Fraction(0) for x in a]
-    b = layer.forward(reference, *zero).ravel()
+    b = layer.forward(REFERENCE, *zero).ravel()
     found = []
     for m, x in enumerate(zero):
         for j in range(x.size):
             unit = x.copy()
             unit.flat[j] += 1
-            found.append(layer.forward(reference, *zero[:m], unit, *zero[m + 1 :]).ravel() - b)
+            found.append(layer.forward(REFERENCE, *zero[:m], unit, *zero[m + 1 :]).ravel() - b)
     return np.stack(found, axis=1), b
 
 
@@ -213,7 +214,7 @@ def test_rule_is_its_definition_and_the_books_close(
     layer = F.cast(LAYERS[name][0])
     a = [F.array(x) for x in lower(name, 6)]
     rng = np.random.default_rng(7)
-    z = layer.forward(reference, *a)
+    z = layer.forward(REFERENCE, *a)
     R = q(*(Fraction(int(n), int(d)) for n, d in rng.integers(1, 9, (z.size, 2)))).reshape(z.shape) - 1
     numbers = [arithmetic.array(x) for x in a]
     joined = [np.concatenate([x[n].ravel() for x in a]) for n in range(len(R))]
@@ -242,7 +243,7 @@ def test_the_tables_hold_what_matters() -> None:
         (name, type(rule).__name__)
         for name, rule in EVERY_RULE_AND_LAYER
         for a in [[F.array(x) for x in lower(name, 6)]]
-        for R in [F.array(np.ones(exact_layer(name).forward(reference, *a).shape))]
+        for R in [F.array(np.ones(exact_layer(name).forward(REFERENCE, *a).shape))]
         if (relprop(LAYERS[name][0], rule, a, R).ledger.dropped != 0).any()
     }
     assert {("dense", "GeneralizedGamma"), ("batch norm 2d", "AlphaBeta"), ("convolution", "AlphaBeta"),
@@ -263,7 +264,7 @@ WEIGHTED = ("dense", "convolution", "windows in the padding", "batch norm 1d")
 def active(name: str, seed: int = 17) -> tuple[Layer, Array, Array, Map]:
     """A layer, one sample a >= 0, R_k > 0 where z_k > 0 and 0 elsewhere, and the layer's matrix."""
     layer, a = exact_layer(name), F.array(np.abs(lower(name, seed, samples=1)[0]))
-    z = layer.forward(reference, a)
+    z = layer.forward(REFERENCE, a)
     R = np.where(z > 0, z + 1, z * 0)
     assert (R > 0).any()
     return layer, a, R, Map.of(layer, [a])
@@ -283,7 +284,7 @@ def test_z_plus_is_a_w_plus_over_its_sum_and_b_plus(name: str) -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_flat_and_w2_conserve_all_but_what_is_dropped(name: str, rule: Rule) -> None:
     layer, a = exact_layer(name), [F.array(x) for x in lower(name, 8)]
-    R = np.full(layer.forward(reference, *a).shape, Fraction(3, 7))
+    R = np.full(layer.forward(REFERENCE, *a).shape, Fraction(3, 7))
     done = relprop(layer, rule, a, R)
     row = done.ledger
     assert (sum(part.reshape(2, -1).sum(axis=1) for part in done.parts) == row.arriving - row.dropped).all()
@@ -384,7 +385,7 @@ DIALECTS: dict[str, tuple[Layer, Rule, Any, list[str]]] = {
 
 @pytest.mark.parametrize(("layer", "rule", "a", "wanted"), DIALECTS.values(), ids=DIALECTS)
 def test_dialects(layer: Layer, rule: Rule, a: Any, wanted: list[str]) -> None:
-    shape = layer.forward(reference, *(a if isinstance(a, list) else [a])).shape
+    shape = layer.forward(REFERENCE, *(a if isinstance(a, list) else [a])).shape
     done = relprop(layer, rule, a, np.full(shape, Fraction(1)))
     assert [v for part in done.parts for v in part.ravel()] == [Fraction(v) for v in wanted]
     assert done.ledger.residual == 0
@@ -401,9 +402,10 @@ def explain(
         for node in network.nodes
     } | changed
     network = network.astype(exact.arithmetic_of(x))
-    values = network.activations(x, reference)
+    values = network.activations(x, REFERENCE)
     R = values[network.top] if R is None else R
-    return propagate(network, chosen, values, R, top=network.top, kernels=reference)
+    ready = prepare(network, chosen, REFERENCE, exact.arithmetic_of(x))
+    return propagate(network, ready, values, R, kernels=REFERENCE)
 
 
 def test_dialect_d12_flat_at_the_border() -> None:
@@ -459,7 +461,7 @@ def jacobian(layer: Layer, inputs: list[Array], at_zero: int) -> Array:
 def gradient(network: Network, x: Array, target: int, at_zero: int = 0) -> Array:
     """d score / d x for one sample, the product of the Jacobians from the input up."""
     network = network.astype(F)
-    values = network.activations(x, reference)
+    values = network.activations(x, REFERENCE)
     of = {INPUT: np.diag([Fraction(1)] * x.size)}
     for node in network.nodes:
         J = jacobian(node.layer, [values[name] for name in node.inputs], at_zero)
@@ -527,7 +529,7 @@ def pixels(network: Network, seed: int) -> Array:
 def test_lrp_0_on_a_network_is_gradient_times_input(make: Callable[[], Network], seed: int) -> None:
     network = make()
     x = F.array(pixels(network, seed))
-    score = network.astype(F).activations(x, reference)[network.top]
+    score = network.astype(F).activations(x, REFERENCE)[network.top]
     target = seed % score.size
     chosen = np.array([Fraction(int(k == target)) for k in range(score.size)])
     assert score[0, target] != 0
@@ -607,7 +609,7 @@ def encloses(ball: Array, value: Array) -> bool:
 @pytest.mark.parametrize(("name", "rule"), EVERY_RULE_AND_LAYER, ids=EVERY_ID)
 def test_balls_enclose_the_exact_relevance(name: str, rule: Rule) -> None:
     ball, a = exact.get("ball"), lower(name, 9)
-    z = exact_layer(name).forward(reference, *(F.array(x) for x in a))
+    z = exact_layer(name).forward(REFERENCE, *(F.array(x) for x in a))
     R = np.random.default_rng(10).integers(-8, 9, z.shape) / 8
     for variant in variants(rule):
         if variant.stabilizer.kind == "relative":
@@ -664,8 +666,8 @@ def test_an_undecided_sign_is_an_error_that_says_where() -> None:
 class OneThousandthMore(Zero):
     """LRP-0 that hands on 1.001 R."""
 
-    def shares(self, a: Array, w: Array, b: Array | None, z: Array) -> list[rules.Share]:
-        return [replace(share, coefficient=F.number(1.001)) for share in super().shares(a, w, b, z)]
+    def shares(self, a: Part, w: Array, b: Array) -> list[rules.Share]:
+        return [replace(share, coefficient=F.number(1.001)) for share in super().shares(a, w, b)]
 
 
 class Faulty:
@@ -675,16 +677,16 @@ class Faulty:
         vars(self).update(functions)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(reference, name)
+        return getattr(REFERENCE, name)
 
 
-def scaled(op: Any, terms: Any, s: Array, coefficient: Any = 1) -> tuple[Array, Array]:
-    R, to_inputs = reference.redistribute(op, terms, s, coefficient)
+def scaled(*arguments: Any) -> tuple[Array, Array]:
+    R, to_inputs = REFERENCE.redistribute(*arguments)
     return R * F.number(1.001), to_inputs * F.number(1.001)
 
 
-def scaled_secretly(op: Any, terms: Any, s: Array, coefficient: Any = 1) -> tuple[Array, Array]:
-    R, to_inputs = reference.redistribute(op, terms, s, coefficient)
+def scaled_secretly(*arguments: Any) -> tuple[Array, Array]:
+    R, to_inputs = REFERENCE.redistribute(*arguments)
     return R * F.number(1.001), to_inputs
 
 
@@ -696,23 +698,23 @@ def test_a_rule_that_does_not_conserve_leaves_a_residual() -> None:
 
 def test_a_kernel_that_does_not_conserve_leaves_a_residual() -> None:
     layer, a, R, _ = active("dense")
-    z = layer.forward(reference, a)
-    row = step(Faulty(redistribute=scaled), "node", layer, Zero(), [a], z, R).ledger
+    z = layer.forward(REFERENCE, a)
+    ready = Prepared(Faulty(redistribute=scaled), layer, Zero(), [a.shape[1:]], F)
+    row = ready.step("node", [a], z, R).ledger.close(REFERENCE.download)
     assert row.residual == row.to_inputs * (1 / F.number(1.001) - 1) != 0
 
 
 @pytest.mark.parametrize("at", [0, 1])
 def test_a_kernel_that_misreports_leaves_a_residual_in_the_network(at: int) -> None:
     network, x = layered(BOTH, dense([3])), q([1, 2])
-    values = network.activations(x, reference)
+    values = network.activations(x, REFERENCE)
     called = iter(range(2))
 
     def once(*arguments: Any) -> tuple[Array, Array]:
-        return (scaled_secretly if next(called) == at else reference.redistribute)(*arguments)
+        return (scaled_secretly if next(called) == at else REFERENCE.redistribute)(*arguments)
 
-    _, ledger = propagate(
-        network, {"layer0": Zero(), "layer1": Zero()}, values, values[network.top],
-        top=network.top, kernels=Faulty(redistribute=once),
-    )  # fmt: skip
+    faulty = Faulty(redistribute=once)
+    ready = prepare(network, {"layer0": Zero(), "layer1": Zero()}, faulty, F)
+    _, ledger = propagate(network, ready, values, values[network.top], kernels=faulty)
     assert all(row.residual == 0 for row in ledger), "each row believes what the kernel reported"
     assert ledger.residual == 9 * (1 - F.number(1.001))
