@@ -25,6 +25,7 @@ from numba import prange
 from lrpref.errors import BadBackend
 from lrpref.kernels.elementwise import FUNCTIONS
 from lrpref.kernels.operations import Array, Gate, Operation, Sums, Term, taken
+from lrpref.kernels.reference import free_memory
 from lrpref.kernels.signs import check_finite, zeros, zeros_like
 
 Geometry = tuple[int, int, int, int, int, int]
@@ -576,6 +577,9 @@ class Table:
 
     def download(self, x: Array) -> Array:
         return x
+
+    def free_memory(self) -> int:
+        return free_memory()
 
     def prepare(self, op: Operation, w: Array) -> Array:
         return w

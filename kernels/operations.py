@@ -26,6 +26,7 @@ T taps of a window. `op` is an `Operation`.
 
     upload(x), download(x), prepare(op, w)      to where the backend computes, and back; weights are
                                                 prepared once, and what comes out is what the others get
+    free_memory()                               bytes
 """
 
 from __future__ import annotations

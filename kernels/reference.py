@@ -7,6 +7,7 @@ float64, longdouble, and on `object` arrays of rationals or balls. `operations.p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -283,9 +284,29 @@ class Reference:
         """Bring an array back to the host."""
         return x
 
+    def free_memory(self) -> int:
+        """Tell how many bytes are free."""
+        return free_memory()
+
     def prepare(self, op: Operation, w: Array) -> Any:
         """Lay out the weights as this backend wants them; done once for each set of weights."""
         return w
+
+
+def free_memory() -> int:
+    """
+    Tell how much of the host's memory is free.
+
+    Returns
+    -------
+    int
+        Bytes; where the system does not say, more than there can be.
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return 1 << 62
 
 
 REFERENCE = Reference()

@@ -24,6 +24,7 @@ from lrpref.errors import BadInput, BadRecord, BadWeights, LrprefError
 from lrpref.explanation import Explanation
 from lrpref.files import regular
 from lrpref.fold import fold
+from lrpref.kernels import BACKENDS
 from lrpref.ledger import ACCOUNTS, Ledger
 from lrpref.network import Network
 from lrpref.rules import Rule
@@ -223,7 +224,7 @@ def explain(
     ] = None,
     target: Annotated[str, typer.Option(help="Class index, class name, or max.")] = "max",
     composite: Annotated[str, typer.Option(help="Name or TOML file.")] = "chapter",
-    backend: Annotated[str, typer.Option(help="numpy or loops.")] = "numpy",
+    backend: Annotated[str, typer.Option(help="auto, " + ", ".join(BACKENDS) + ".")] = "numpy",
     dtype: Annotated[str, typer.Option(help=", ".join(exact.DTYPES) + ".")] = "float64",
     out_folder: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("out/explanation"),
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier record.")] = False,

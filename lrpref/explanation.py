@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -95,7 +95,8 @@ class Explanation:
         """
         name = self.canonical.merged.get(name, name)
         if name not in self.relevances:
-            raise BadInput(f"no relevance at '{name}': there are {', '.join(self.relevances)}")
+            there = ", ".join(self.relevances)
+            raise BadInput(f"no relevance at '{name}': there {'is' if there == INPUT else 'are'} {there}")
         return self.relevances[name]
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -149,7 +150,8 @@ def explain(
     dtype : {"float32", "float64", "longdouble", "exact", "ball"}
         In which arithmetic, `float64` by default; the last three on backend `numpy` only.
     watch : callable, optional
-        Called with each node's name when its relevance has been propagated.
+        Called with each node's name when its relevance has been propagated; once for each part of a batch
+        that is larger than memory.
 
     Returns
     -------
@@ -177,26 +179,78 @@ def explain(
 
 
 def _explain(plan: Plan, x: Any, target: heads.Target, watch: Callable[[str], None] | None) -> Explanation:
-    network, canonical, kernels = plan.network, plan.canonical, plan.kernels
+    network, canonical = plan.network, plan.canonical
     x = network.check_input(x)
     # what overflows is caught where it does harm, with the node's name
     with np.errstate(over="ignore", invalid="ignore"), plan.precision():
-        inputs = kernels.upload(plan.arithmetic.array(x))
-        activations = activate(canonical, plan.prepared, inputs)
-        scores = kernels.download(activations[canonical.top])
-        if not plan.arithmetic.objects and not np.isfinite(scores).all():
-            raise BadInput(
-                f"the network's output is not finite in dtype '{plan.dtype}': are the inputs preprocessed?"
-            )
-        R, classes = heads.start(scores, target)
-        relevances, ledger = propagate(
-            canonical, plan.prepared, activations, kernels.upload(R), kernels=kernels, watch=watch
-        )
+        parts = list(_parts(plan, x, target, watch))
+        ledger = parts[0].ledger if len(parts) == 1 else Ledger.joined([part.ledger for part in parts])
+    relevances = parts[0].relevances
+    if len(parts) > 1:
+        relevances = {INPUT: np.concatenate([part.relevances[INPUT] for part in parts])}
+    scores = np.concatenate([part.scores for part in parts])
+    chosen = [part.classes for part in parts if part.classes is not None]
+    classes = np.concatenate(chosen) if chosen else None
+    notes = _warnings(network, canonical, classes, scores, plan.rules, x)
+    if len(parts) > 1:
+        notes.append(f"the batch was split into {len(parts)} parts: only the input's relevance was kept")
     return Explanation(
-        network, canonical, np.asarray(x), scores, classes, Downloads(relevances, kernels.download), ledger,
-        plan.rules, plan.composite, plan.backend, plan.dtype,
-        _warnings(network, canonical, classes, scores, plan.rules, np.asarray(x)),
+        network, canonical, x, scores, classes, relevances, ledger,
+        plan.rules, plan.composite, plan.backend, plan.dtype, notes,
     )  # fmt: skip
+
+
+class _Part(NamedTuple):
+    """What is found for the samples that fit into memory together."""
+
+    scores: Array
+    classes: Array | None
+    relevances: Mapping[str, Array]
+    ledger: Ledger
+
+
+SHARE = 0.7
+"""How much of the free memory a part of a batch may take."""
+
+
+def _parts(
+    plan: Plan, x: Array, target: heads.Target, watch: Callable[[str], None] | None
+) -> Iterator[_Part]:
+    """Explain a batch, in parts if it does not fit: the first is one sample, and says what one takes."""
+    free = plan.kernels.free_memory()
+    fits = len(x) * plan.bytes_per_sample <= SHARE * free
+    start, size = 0, len(x) if fits else 1
+    while start < len(x):
+        some = slice(start, start + size)
+        part = _explain_part(plan, x[some], _targets(target, some, len(x)), watch)
+        start += size
+        if fits:
+            yield part
+            return
+        left = plan.kernels.free_memory()  # with the part's arrays still there
+        size = max(1, int(SHARE * free / max(plan.bytes_per_sample, (free - left) / size)))
+        yield part._replace(relevances={INPUT: part.relevances[INPUT]})
+
+
+def _targets(target: heads.Target, some: slice, count: int) -> heads.Target:
+    """Take the targets of some samples."""
+    one_each = not isinstance(target, str | int) and len(np.atleast_1d(np.asarray(target))) == count > 1
+    return np.asarray(target)[some] if one_each else target
+
+
+def _explain_part(plan: Plan, x: Array, target: heads.Target, watch: Callable[[str], None] | None) -> _Part:
+    canonical, kernels = plan.canonical, plan.kernels
+    activations = activate(canonical, plan.prepared, kernels.upload(plan.arithmetic.array(x)))
+    scores = kernels.download(activations[canonical.top])
+    if not plan.arithmetic.objects and not np.isfinite(scores).all():
+        raise BadInput(
+            f"the network's output is not finite in dtype '{plan.dtype}': are the inputs preprocessed?"
+        )
+    R, classes = heads.start(scores, target)
+    relevances, ledger = propagate(
+        canonical, plan.prepared, activations, kernels.upload(R), kernels=kernels, watch=watch
+    )
+    return _Part(scores, classes, Downloads(relevances, kernels.download), ledger)
 
 
 class Downloads(Mapping[str, Array]):

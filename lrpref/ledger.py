@@ -10,7 +10,7 @@ left: rounding in floating point, exactly 0 in exact arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -91,7 +91,7 @@ class Row:
         """
         self.handed[name] = self.handed.get(name, 0) + amount
 
-    def close(self, download: Callable[[Array], Array]) -> Self:
+    def close(self, download: Callable[[Array], Array] = np.asarray) -> Self:
         """
         Close the books: the residual is what arrived and is on no account.
 
@@ -123,6 +123,31 @@ class Row:
             )
         return self
 
+    @classmethod
+    def joined(cls, rows: Sequence[Row]) -> Row:
+        """
+        Join the books of one node for the parts of a batch.
+
+        Parameters
+        ----------
+        rows : sequence of Row
+            Closed books.
+
+        Returns
+        -------
+        Row
+            The books of all samples.
+        """
+        first = rows[0]
+        names = ("arriving", "to_inputs", *ACCOUNTS)
+        accounts = {name: np.concatenate([getattr(row, name) for row in rows]) for name in names}
+        handed = {name: np.concatenate([row.handed[name] for row in rows]) for name in first.handed}
+        eps = [
+            None if some[0] is None else np.concatenate(some)
+            for some in zip(*(row.eps for row in rows), strict=True)
+        ]
+        return cls(first.node, first.layer, first.rule, **accounts, handed=handed, eps=eps).close()
+
 
 @dataclass
 class Ledger:
@@ -153,6 +178,25 @@ class Ledger:
         for name in ACCOUNTS:
             left = left - self.totals[name]
         self._residual = left
+
+    @classmethod
+    def joined(cls, parts: Sequence[Ledger]) -> Ledger:
+        """
+        Join the books of the parts of a batch.
+
+        Parameters
+        ----------
+        parts : sequence of Ledger
+            Of the same network and rules.
+
+        Returns
+        -------
+        Ledger
+            The books of all samples.
+        """
+        rows = [Row.joined(rows) for rows in zip(*(part.rows for part in parts), strict=True)]
+        explained, inputs = ([getattr(p, name) for p in parts] for name in ("explained", "inputs"))
+        return cls(rows, np.concatenate(explained), np.concatenate(inputs))
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)

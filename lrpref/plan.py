@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class Plan:
     rules : mapping of str to Rule, optional
         Rules node by node, instead of a composite.
     backend : {"auto", "numpy", "loops", "cpu", "cupy", "numba-cuda"}
-        Who computes.
+        Who computes; or a function table, such as one made for a device of one's own.
     dtype : {"float32", "float64", "longdouble", "exact", "ball"}
         In which arithmetic; the last three on backend `numpy` only.
     memory : int
@@ -59,14 +60,17 @@ class Plan:
         composite: Any = "chapter",
         *,
         rules: Mapping[str, Rule] | None = None,
-        backend: str = "numpy",
+        backend: Any = "numpy",
         dtype: str = "float64",
         memory: int = MEMORY,
     ) -> None:
         self.network, self.dtype = network, dtype
-        self.backend = automatic() if backend == "auto" else backend
         self.arithmetic = exact.get(dtype)
-        self.kernels = get_backend(self.backend)
+        if isinstance(backend, str):
+            self.backend = automatic() if backend == "auto" else backend
+            self.kernels = get_backend(self.backend)
+        else:
+            self.backend, self.kernels = f"{type(backend).__module__}.{type(backend).__name__}", backend
         if dtype not in ("float32", "float64") and self.backend != "numpy":
             raise BadBackend(f"dtype '{dtype}' runs on backend 'numpy' only, not on '{self.backend}'")
         if dtype == "exact":
@@ -92,6 +96,12 @@ class Plan:
             To be entered with `with`.
         """
         return exact.precision(self.dtype, _bits(self.network))
+
+    @cached_property
+    def bytes_per_sample(self) -> int:
+        """Memory that one sample takes: all activations and relevances, and the four largest again."""
+        sizes = [int(np.prod(shape)) for shape in self.canonical.shapes.values()]
+        return (2 * sum(sizes) + 4 * max(sizes)) * self.arithmetic.dtype.itemsize
 
     def _has_room(self, size: int) -> bool:
         """Take from the memory that is left, if it is enough."""
