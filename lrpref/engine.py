@@ -21,7 +21,7 @@ from lrpref.errors import BadInput, BadRule, LrprefError
 from lrpref.exact import Arithmetic, arithmetic_of
 from lrpref.kernels import backend as get_backend
 from lrpref.kernels.operations import A, Array, Part, lower
-from lrpref.kernels.signs import equal, ones_like, zeros_like
+from lrpref.kernels.signs import equal, greater, ones_like, zeros_like
 from lrpref.layers import Layer, LinearLayer, Shape
 from lrpref.ledger import Ledger, Row
 from lrpref.network import INPUT, Network
@@ -170,8 +170,8 @@ class Prepared:
                 row.book("padding", kernels.per_sample(padding))
             return Step(parts, row)
         a = layer.join(inputs)
-        if not self.known.nonnegative:
-            layer.check(kernels.download(a), rule)
+        if layer.wants_nonnegative(rule) and not self.known.nonnegative:
+            self._check_nonnegative(kernels.download(a))
         return Step(layer.parts(self._run_shares(a, z, R, row)), row)
 
     @property
@@ -179,6 +179,13 @@ class Prepared:
         """Names of the parts of a that enter the rule's terms; empty for numbers that are none."""
         w, b = (self._arithmetic.array(np.zeros((1,) * np.ndim(x))) for x in (self._map.w, self._map.b))  # type: ignore[arg-type]
         return {_name(p) for share in self._rule.shares(self._part, w, b) for p, _ in share.terms}
+
+    def _check_nonnegative(self, a: Array) -> None:
+        if greater(zeros_like(a), a).any():
+            raise BadRule(
+                f"rule '{self.rule}' takes max pooling as sum pooling, which needs activations >= 0; "
+                f"got {min(a.flat)}: use winner-take-all"
+            )
 
     # The shares of the rule, with weights as the backend wants them.
 

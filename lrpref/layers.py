@@ -23,7 +23,7 @@ import numpy as np
 from lrpref.errors import BadNetwork, BadRule
 from lrpref.kernels import elementwise
 from lrpref.kernels.operations import A, Array, Operation, Window
-from lrpref.kernels.signs import blank, greater, zeros, zeros_like
+from lrpref.kernels.signs import blank, zeros, zeros_like
 
 if TYPE_CHECKING:
     from lrpref.rules import Rule
@@ -362,22 +362,21 @@ class LinearLayer(Layer):
             raise BadRule(f"rule '{rule}' is for max pooling, not for {self.kind}")
         return self.map(a)
 
-    def check(self, a: Array, rule: Rule) -> None:
+    def wants_nonnegative(self, rule: Rule) -> bool:
         """
-        Make sure that the rule fits these activations.
+        Tell whether the layer, under this rule, takes activations >= 0 only.
 
         Parameters
         ----------
-        a : ndarray, shape (N, ...)
-            The joined input, on the host.
         rule : Rule
             The rule.
 
-        Raises
-        ------
-        BadRule
-            If it does not.
+        Returns
+        -------
+        bool
+            True for max pooling that is seen as sum pooling.
         """
+        return False
 
     def forward(self, kernels: Any, *inputs: Array) -> Array:
         a = self.join(inputs)
@@ -854,12 +853,8 @@ class MaxPool2d(Pool2d):
             return Linear(self._operation(a, "select2d"), None, _no_bias(a), own=False)
         return replace(self.map(a), own=False)
 
-    def check(self, a: Array, rule: Rule) -> None:
-        if not rule.selects and greater(zeros_like(a), a).any():
-            raise BadRule(
-                f"rule '{rule}' takes max pooling as sum pooling, which needs activations >= 0; "
-                f"got {min(a.flat)}: use winner-take-all"
-            )
+    def wants_nonnegative(self, rule: Rule) -> bool:
+        return not rule.selects
 
 
 class Activation(Layer):
