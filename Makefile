@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check peers full docs bench clean
+.PHONY: demo test check check-kernels peers full docs bench gpu-record clean
 
 .venv/created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -32,6 +32,14 @@ check: .venv/for-check  ## style, types, import directions, docstrings
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_docstrings.py
+
+check-kernels: .venv/for-test  ## the CUDA kernels without a GPU: nothing may be left out
+	@command -v g++ >/dev/null || { echo "the emulator needs g++: apt-get install g++ (or your system's)"; exit 1; }
+	LRPREF_NOTHING_SKIPPED=1 $(RUN) -m pytest -n 2 -q tests/test_emulator.py tests/test_nvrtc.py \
+	  tests/test_cuda_convolution.py tests/test_cupy_cuda.py tests/test_emulated_network.py tests/test_numba_cuda.py
+
+gpu-record:  ## verify and time the CUDA kernels on the GPU of this machine; needs Python with CuPy
+	$(PYTHON) tools/gpu_record.py $(OPTIONS)
 
 peers: .venv/for-peers  ## the same numbers from PyTorch and zennit
 	$(RUN) -m pytest -m peers -q

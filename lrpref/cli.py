@@ -25,6 +25,8 @@ from lrpref.explanation import Explanation
 from lrpref.files import regular
 from lrpref.fold import fold
 from lrpref.kernels import BACKENDS
+from lrpref.kernels.device import available
+from lrpref.kernels.records import Verified, status
 from lrpref.ledger import ACCOUNTS, Ledger
 from lrpref.network import Network
 from lrpref.rules import Rule
@@ -356,8 +358,12 @@ def info(
     architecture: Architecture = None,
     composite: Annotated[str, typer.Option(help="Whose rules to show.")] = "chapter",
     folded: Annotated[bool, typer.Option(help="Show the canonical form, with batch norms folded.")] = True,
+    kernels: Annotated[bool, typer.Option("--kernels", help="Show the CUDA kernels instead.")] = False,
 ) -> None:
     """Show a network as a table: node, layer, shape, parameters, rule."""
+    if kernels:
+        _tell_of_kernels()
+        return
     network = load_network(model, architecture)
     shown = fold(network.before_softmax()) if folded else network
     rules = composites.get(composite).rules(shown)
@@ -369,6 +375,19 @@ def info(
     out.print(table)
     out.print(f"{network.name or 'network'}: input {network.input_shape}, {_parameters(shown):,} parameters, "
               f"{len(network.classes)} class names")  # fmt: skip
+
+
+def _tell_of_kernels() -> None:
+    """Say of every CUDA kernel on which GPU it was verified."""
+    table = Table("kernels", "options", "verified on", "worst error", "figures", box=None)
+    for unit, options, records in (entries := list(status())):
+        figures = "; ".join(f"{f['what']} {f['value']:.3g} {f['unit']}" for r in records for f in r["figures"])
+        worst = max((r["worst_error"] for r in records), default=None)
+        table.add_row(unit, " ".join(options), str(Verified(unit, options, records)),
+                      "" if worst is None else f"{worst:.1e}", figures)  # fmt: skip
+    out.print(table)
+    found = sum(bool(entry.records) for entry in entries)
+    out.print(f"{found} of {len(entries)} verified on a GPU as they are now; {available() or 'a GPU answers'}")
 
 
 def _count(layer: Any) -> int:
