@@ -313,5 +313,12 @@ REFERENCE = Reference()
 
 
 def table() -> Reference:
-    """Give the backend `numpy`."""
+    """
+    Give the backend `numpy`.
+
+    Returns
+    -------
+    Reference
+        The table.
+    """
     return REFERENCE

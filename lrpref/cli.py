@@ -381,13 +381,17 @@ def _tell_of_kernels() -> None:
     """Say of every CUDA kernel on which GPU it was verified."""
     table = Table("kernels", "options", "verified on", "worst error", "figures", box=None)
     for unit, options, records in (entries := list(status())):
-        figures = "; ".join(f"{f['what']} {f['value']:.3g} {f['unit']}" for r in records for f in r["figures"])
+        figures = "; ".join(
+            f"{f['what']} {f['value']:.3g} {f['unit']}" for r in records for f in r["figures"]
+        )
         worst = max((r["worst_error"] for r in records), default=None)
         table.add_row(unit, " ".join(options), str(Verified(unit, options, records)),
                       "" if worst is None else f"{worst:.1e}", figures)  # fmt: skip
     out.print(table)
     found = sum(bool(entry.records) for entry in entries)
-    out.print(f"{found} of {len(entries)} verified on a GPU as they are now; {available() or 'a GPU answers'}")
+    out.print(
+        f"{found} of {len(entries)} verified on a GPU as they are now; {available() or 'a GPU answers'}"
+    )
 
 
 def _count(layer: Any) -> int:

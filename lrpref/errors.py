@@ -29,6 +29,10 @@ class BadBackend(LrprefError):
     """An unknown backend or dtype, or one that this machine cannot run."""
 
 
+class NoMemory(BadBackend):
+    """Less memory than is wanted; a smaller batch may fit."""
+
+
 class BadRecord(LrprefError):
     """An output folder that is not a record of ours, or that cannot be read or written."""
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from lrpref import exact, heads, record
 from lrpref.engine import activate, propagate
-from lrpref.errors import BadInput
+from lrpref.errors import BadInput, NoMemory
 from lrpref.kernels.operations import Array
 from lrpref.layers import Activation, BatchNorm
 from lrpref.ledger import Ledger
@@ -219,17 +219,27 @@ def _parts(
     """Explain a batch, in parts if it does not fit: the first is one sample, and says what one takes."""
     free = plan.kernels.free_memory()
     fits = len(x) * plan.bytes_per_sample <= SHARE * free
-    start, size = 0, len(x) if fits else 1
+    start, limit = 0, len(x)
+    size = limit if fits else 1
     while start < len(x):
         some = slice(start, start + size)
-        part = _explain_part(plan, x[some], _targets(target, some, len(x)), watch)
+        try:
+            part = _explain_part(plan, x[some], _targets(target, some, len(x)), watch)
+        except (MemoryError, NoMemory) as error:
+            if size == 1:
+                raise NoMemory(str(error) or "not enough memory for one sample at this dtype") from None
+            fits, size = False, size // 2
+            limit = size
+            continue
         start += size
         if fits:
             yield part
             return
-        left = plan.kernels.free_memory()  # with the part's arrays still there
-        size = max(1, int(SHARE * free / max(plan.bytes_per_sample, (free - left) / size)))
-        yield part._replace(relevances={INPUT: part.relevances[INPUT]})
+        used = (free - plan.kernels.free_memory()) / size  # with the part's arrays still there
+        found = part._replace(relevances={INPUT: part.relevances[INPUT]})
+        del part
+        size = max(1, min(limit, int(SHARE * free / max(plan.bytes_per_sample, used))))
+        yield found
 
 
 def _targets(target: heads.Target, some: slice, count: int) -> heads.Target:

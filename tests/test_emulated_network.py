@@ -39,9 +39,7 @@ class Watched(EmulatedDevice):
 def explained(network: lrpref.Network, composite: str, x: Any, **options: Any) -> tuple[Any, EmulatedDevice]:
     device = Watched(**options)
     device.home.clear()
-    table = Table(device)
-    table.free_memory = device.free_memory
-    plan = Plan(network, composite, backend=table, dtype="float32")
+    plan = Plan(network, composite, backend=Table(device), dtype="float32")
     return lrpref.explain(plan, x), device
 
 

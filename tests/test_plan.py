@@ -206,6 +206,29 @@ def test_a_batch_larger_than_memory_is_split(samples: float, batches: list[int])
             e.at("first")
 
 
+class Full(Small):
+    """The reference on a machine that says it has memory, and has none for more than some samples."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(1000, 10**9)
+        self.most = most
+
+    def preactivation(self, op: Operation, a: Array, terms: Any, b: Any) -> Array:
+        if len(a) > self.most:
+            raise MemoryError
+        return super().preactivation(op, a, terms, b)
+
+
+def test_a_batch_that_does_not_fit_after_all_is_halved() -> None:
+    kernels = Full(2)
+    e = lrpref.explain(Plan(NETWORK, "epsilon", backend=kernels), X, 1)
+    assert kernels.batches == [5, 2, 2, 1]
+    whole = lrpref.explain(NETWORK, X, 1, "epsilon")
+    assert np.abs(e.relevance - whole.relevance).max() <= 1e-13 * np.abs(whole.relevance).max()  # as above
+    with pytest.raises(BadBackend, match="not enough memory for one sample at this dtype"):
+        lrpref.explain(Plan(NETWORK, "epsilon", backend=Full(0)), X, 1)
+
+
 # Parts of a.
 
 

@@ -1,7 +1,7 @@
 """numpydoc's checks on every public name, and a list of what has no docstring.
 
 Methods that override a documented method of their base inherit its documentation and are left out,
-as are the one-line functions of a backend's table, which `kernels/operations.py` documents.
+as are the functions of a backend's table, which `kernels/operations.py` documents, and those of a device.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import Any
 from numpydoc.validate import validate
 
 import lrpref
+from lrpref.kernels.device import Device
+from lrpref.kernels.reference import Reference
 
 CHECKS = set(
     tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
@@ -59,9 +61,13 @@ def public(module: ModuleType) -> Iterator[tuple[str, Any]]:
 
 
 def table(module: ModuleType) -> set[str]:
-    """Name the functions that are documented as a table."""
-    documented = {"lrpref.kernels.reference", "lrpref.kernels.loops", "lrpref.kernels.elementwise"}
-    return set(vars(module)) if module.__name__ in documented else set()
+    """Name what is documented once for many: the function table, the device, and the activations' module."""
+    if module.__name__ == "lrpref.kernels.elementwise":
+        return set(vars(module))
+    documented = set(vars(Reference))  # by kernels/operations.py
+    if module.__name__ == "lrpref.kernels.device":
+        documented |= {name for name, value in vars(Device).items() if inspect.getdoc(value)}
+    return documented if module.__name__.startswith("lrpref.kernels.") else set()
 
 
 def documented_elsewhere(thing: Any, message: str) -> bool:
