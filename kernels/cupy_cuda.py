@@ -175,6 +175,10 @@ class Table:
         """Lay out the weights as the kernels want them."""
         return self._convolution.prepare(op, w) if op.name in CONVOLUTIONS else self._given(w)
 
+    def device_name(self) -> str:
+        """Say where it computes."""
+        return self.device.name
+
     def free_memory(self) -> int:
         """Tell how many bytes can still be allocated."""
         return self.device.free_memory()

@@ -14,6 +14,7 @@ Indices: n samples; k outputs, c and j inputs (channels, or neurons); (y, x) the
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -577,6 +578,9 @@ class Table:
 
     def download(self, x: Array) -> Array:
         return x
+
+    def device_name(self) -> str:
+        return f"cpu {platform.machine()}"
 
     def free_memory(self) -> int:
         return free_memory()

@@ -26,7 +26,7 @@ T taps of a window. `op` is an `Operation`.
 
     upload(x), download(x), prepare(op, w)      to where the backend computes, and back; weights are
                                                 prepared once, and what comes out is what the others get
-    free_memory()                               bytes
+    free_memory(), device_name()                bytes, and where the backend computes
 """
 
 from __future__ import annotations

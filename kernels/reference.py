@@ -6,6 +6,7 @@ float64, longdouble, and on `object` arrays of rationals or balls. `operations.p
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -283,6 +284,10 @@ class Reference:
     def download(self, x: Array) -> Array:
         """Bring an array back to the host."""
         return x
+
+    def device_name(self) -> str:
+        """Say where it computes."""
+        return f"cpu {platform.machine()}"
 
     def free_memory(self) -> int:
         """Tell how many bytes are free."""

@@ -48,6 +48,8 @@ class Explanation:
         Name of the composite.
     backend, dtype : str
         How it was computed.
+    device : str
+        Where.
     warnings : list of str
         What a reader should know.
     """
@@ -63,6 +65,7 @@ class Explanation:
     composite: str
     backend: str
     dtype: str
+    device: str
     warnings: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -95,8 +98,7 @@ class Explanation:
         """
         name = self.canonical.merged.get(name, name)
         if name not in self.relevances:
-            there = ", ".join(self.relevances)
-            raise BadInput(f"no relevance at '{name}': there {'is' if there == INPUT else 'are'} {there}")
+            raise BadInput(f"no relevance at '{name}': there are {', '.join(self.relevances)}")
         return self.relevances[name]
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -187,7 +189,9 @@ def _explain(plan: Plan, x: Any, target: heads.Target, watch: Callable[[str], No
         ledger = parts[0].ledger if len(parts) == 1 else Ledger.joined([part.ledger for part in parts])
     relevances = parts[0].relevances
     if len(parts) > 1:
-        relevances = {INPUT: np.concatenate([part.relevances[INPUT] for part in parts])}
+        relevances = {
+            name: np.concatenate([part.relevances[name] for part in parts]) for name in parts[0].relevances
+        }
     scores = np.concatenate([part.scores for part in parts])
     chosen = [part.classes for part in parts if part.classes is not None]
     classes = np.concatenate(chosen) if chosen else None
@@ -196,7 +200,7 @@ def _explain(plan: Plan, x: Any, target: heads.Target, watch: Callable[[str], No
         notes.append(f"the batch was split into {len(parts)} parts: only the input's relevance was kept")
     return Explanation(
         network, canonical, x, scores, classes, relevances, ledger,
-        plan.rules, plan.composite, plan.backend, plan.dtype, notes,
+        plan.rules, plan.composite, plan.backend, plan.dtype, plan.kernels.device_name(), notes,
     )  # fmt: skip
 
 
@@ -219,6 +223,7 @@ def _parts(
     """Explain a batch, in parts if it does not fit: the first is one sample, and says what one takes."""
     free = plan.kernels.free_memory()
     fits = len(x) * plan.bytes_per_sample <= SHARE * free
+    kept = (INPUT, plan.canonical.top)
     start, limit = 0, len(x)
     size = limit if fits else 1
     while start < len(x):
@@ -236,7 +241,7 @@ def _parts(
             yield part
             return
         used = (free - plan.kernels.free_memory()) / size  # with the part's arrays still there
-        found = part._replace(relevances={INPUT: part.relevances[INPUT]})
+        found = part._replace(relevances={name: part.relevances[name] for name in kept})
         del part
         size = max(1, min(limit, int(SHARE * free / max(plan.bytes_per_sample, used))))
         yield found

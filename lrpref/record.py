@@ -186,7 +186,7 @@ def describe(
     record = {
         "format": FORMAT,
         "versions": _versions(),
-        "computed": {"backend": e.backend, "dtype": e.dtype, "device": f"cpu {platform.machine()}",
+        "computed": {"backend": e.backend, "dtype": e.dtype, "device": e.device,
                      "bound": BOUNDS[e.dtype], "bound_is": "relative to max |relevance|"},
         "network": {"name": e.network.name, "path": e.network.source, "sha256": e.network.digest,
                     "sha256_is": "of graph and weights before folding",

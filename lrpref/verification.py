@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from lrpref.errors import BadRecord, LrprefError
+from lrpref.errors import BadBackend, BadRecord, LrprefError
 from lrpref.explanation import explain
+from lrpref.kernels import BACKENDS, backend
 from lrpref.kernels.operations import Array
 from lrpref.network import Network
 from lrpref.record import BOUNDS, FILES, arrays_of, canonical_json, describe, digest_of, read, sha256
@@ -109,11 +110,20 @@ def _recompute(record: Mapping[str, Any], arrays: Mapping[str, Array], network: 
         target = np.asarray(explained.get("target", explained.get("relevances")))
         bound = BOUNDS[computed["dtype"]]
         again = explain(network, arrays["input"], target, rules=rules,
-                        backend=computed["backend"], dtype=computed["dtype"])  # fmt: skip
+                        backend=_backend_here(computed["backend"]), dtype=computed["dtype"])  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise BadRecord(f"the record cannot be recomputed ({type(error).__name__}: {error})") from None
     new = arrays_of(again)
     return [_same_relevance(arrays, new, bound), _same_books(record, describe(again, new, {}), bound)]
+
+
+def _backend_here(name: str) -> str:
+    """Take the reference where the recorded backend cannot run: it computes the same."""
+    try:
+        backend(name)
+    except BadBackend:
+        return "numpy" if name in BACKENDS else name
+    return name
 
 
 def _same_relevance(old: Mapping[str, Array], new: Mapping[str, Array], bound: float) -> Finding:

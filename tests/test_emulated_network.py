@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +14,7 @@ from emulator import EmulatedDevice, requirement
 import lrpref
 from lrpref import Plan, data
 from lrpref.kernels.cupy_cuda import Table
+from lrpref.verification import verify
 
 if requirement() and not os.environ.get("LRPREF_NOTHING_SKIPPED"):
     pytest.skip(requirement(), allow_module_level=True)
@@ -61,3 +64,14 @@ def test_the_embedded_network_through_the_gpus_own_code(
         assert np.abs(row.residual) <= 2e-6 * np.abs(wanted.at(row.node)).sum(), row.node
         assert np.abs(row.bias - other.bias) <= FLOAT32 * np.abs(wanted.at(row.node)).sum(), row.node
     assert device.launches, "the kernels ran, and nothing else"
+
+
+def test_a_record_of_a_gpu_is_verified_without_one(network: lrpref.Network, tmp_path: Path) -> None:
+    e, device = explained(network, "epsilon-plus", network.preprocess(data.image(3)))
+    e = replace(e, backend="cupy")
+    assert e.device == device.name
+    e.save(tmp_path / "out")
+    findings = verify(tmp_path / "out", lambda entry: network)
+    assert [finding.what for finding in findings if not finding.ok] == []
+    (recomputed,) = (finding for finding in findings if finding.what == "recomputed relevance")
+    assert "of max |R|" in recomputed.detail, "the reference rounds otherwise: not the same bits"

@@ -202,7 +202,7 @@ def test_a_batch_larger_than_memory_is_split(samples: float, batches: list[int])
             e.warnings[-1]
             == f"the batch was split into {len(batches)} parts: only the input's relevance was kept"
         )
-        with pytest.raises(BadInput, match="no relevance at 'first': there is input"):
+        with pytest.raises(BadInput, match="no relevance at 'first': there are input, score"):
             e.at("first")
 
 

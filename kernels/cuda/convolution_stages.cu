@@ -1,7 +1,7 @@
 // What rungs 3 and 4 share: the way through the inner dimension, two tiles in shared memory at a time.
 //
-// While a block computes on one pair of tiles, cp.async brings the next: `Stages` knows which. It walks over
-// (term, tap, DEPTH inner channels); a thread fetches always the same column, so where that column looks changes
+// While a block computes on one pair of tiles, cp.async brings the next: `Stages` knows which. For each term it walks over
+// (tap, DEPTH inner channels); a thread fetches always the same column, so where that column looks changes
 // with the tap only, and from channel to channel its address moves by one plane.
 
 // A block's tile: ROWS x COLUMNS outputs, DEPTH of the inner dimension, LD columns apart in shared memory.
@@ -51,7 +51,7 @@ template <class S> struct Stages {
         kept(GROUP) = z / phases;
         kept(PHASE) = z % phases;
         const Column here = at();
-        kept(SAMPLE) = here.sample;
+        kept(SAMPLE) = here.inside ? here.sample : 0;
         kept(Y) = here.inside ? here.y * g.step_y : -(1 << 30);  // a column outside sees nothing
         kept(X) = here.x * g.step_x;
     }

@@ -45,7 +45,7 @@ class Run:
         Forward pass and propagation; without imports and the conversion of the network.
     peak_memory : int
         By how many bytes the process's largest resident size grew meanwhile: 0 if it was larger at some
-        time before. A figure to publish wants a process of its own, as in bench/vgg16.py.
+        time before. A figure to publish wants a process of its own, as in bench/turn.py.
     """
 
     relevance: Mapping[str, Array]
