@@ -3,8 +3,8 @@
     python bench/convolutions.py [repetitions]
 
 One picture, float32, all cores. Three passes over each convolution: z (the forward pass), s = R / z, and
-R = a c. They take turns with a product of two 2048 x 2048 matrices; the least time of each counts, and
-what is said is their ratio. Rates are in 10^9 operations a second, a multiply-add being two.
+R = a c. Before each stands a product of two 2048 x 2048 matrices; the least time of each counts, and the
+share of the matrix product's rate is said. Rates are in 10^9 operations a second, a multiply-add being two.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lrpref import kernels
-from lrpref.kernels.operations import A, Operation, Window
+from lrpref.kernels.operations import A, Array, Operation, Window
 
 LAYERS = (
     (3, 64, 224), (64, 64, 224), (64, 128, 112), (128, 128, 112), (128, 256, 56), (256, 256, 56),
@@ -27,6 +27,9 @@ LAYERS = (
 """Channels in, channels out, height and width."""
 
 SQUARE = 2048
+
+REST = 0.1
+"""Seconds after a matrix product: so long OpenBLAS's idle threads look for more work, on our cores."""
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -60,22 +63,28 @@ def main(repetitions: int) -> None:
     square = np.random.default_rng(1).normal(size=(SQUARE, SQUARE)).astype(np.float32)
     layers = [passes(*layer) for layer in LAYERS]
     names = list(layers[0][0])
-    least = [dict.fromkeys(names, np.inf) for _ in LAYERS]
-    blas = np.inf
+    least, product = np.full((2, len(layers), len(names)), np.inf)
     for _ in range(repetitions):
-        for (work, _), times in zip(layers, least, strict=True):
-            blas = min(blas, seconds(lambda: square @ square))
-            for name in names:
-                times[name] = min(times[name], seconds(work[name]))
-    rate = 2 * SQUARE**3 / blas / 1e9
-    print(f"matrix product: {rate:.0f}\n{'':>16}" + "".join(f"{name:>16}" for name in names))
-    for layer, (_, operations), times in zip(LAYERS, layers, least, strict=True):
-        rates = [operations / times[name] / 1e9 for name in names]
-        print(f"{layer!s:>16}" + "".join(f"{x:8.0f} {x / rate:6.0%} " for x in rates))
-    total = sum(operations for _, operations in layers)
-    sums = [sum(times[name] for times in least) for name in names]
-    print(f"{'all':>16}" + "".join(f"{total / x / 1e9:8.0f} {total / x / 1e9 / rate:6.0%} " for x in sums))
-    print(f"{'seconds':>16}" + "".join(f"{x:16.3f}" for x in sums))
+        for i, (work, _) in enumerate(layers):
+            for j, name in enumerate(names):
+                product[i, j] = min(product[i, j], seconds(lambda: square @ square))
+                time.sleep(REST)
+                work[name]()
+                least[i, j] = min(least[i, j], seconds(work[name]))
+    operations = np.array([count for _, count in layers])[:, None]
+    at_its_rate = product * operations / (2 * SQUARE**3)  # the seconds that the matrix product would take
+    print(f"matrix product: {np.median(2 * SQUARE**3 / product) / 1e9:.0f}")
+    print(f"{'':>18}" + "".join(f"{name:>16}" for name in names))
+
+    def row(title: str, count: float, times: Array, wanted: Array) -> None:
+        cells = (f"{count / t / 1e9:9.0f} {u / t:6.0%}" for t, u in zip(times, wanted, strict=True))
+        print(f"{title:>18}" + "".join(cells))
+
+    for layer, (_, count), times, wanted in zip(LAYERS, layers, least, at_its_rate, strict=True):
+        row(str(layer), count, times, wanted)
+    row("all", operations.sum(), least.sum(axis=0), at_its_rate.sum(axis=0))
+    row("without the first", operations[1:].sum(), least[1:].sum(axis=0), at_its_rate[1:].sum(axis=0))
+    print(f"{'seconds':>18}" + "".join(f"{x:16.3f}" for x in least.sum(axis=0)))
 
 
 if __name__ == "__main__":

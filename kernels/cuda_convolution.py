@@ -18,15 +18,16 @@ cut up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from lrpref.errors import BadBackend
 from lrpref.kernels.cuda import source
-from lrpref.kernels.operations import Gate, Operation, Part, Sums, Window
+from lrpref.kernels.operations import A, Gate, Operation, Part, Sums, Window
 
 DeviceArray = Any
 """An array of the device."""
@@ -45,7 +46,7 @@ _GEOMETRY = np.dtype(
     [*((name, np.int32) for name in _GEOMETRY_NUMBERS), ("tap", np.uint64), ("first", np.uint64)], align=True
 )
 _TERM = np.dtype(
-    [(name, np.uint64) for name in ("w", "p")]
+    [(name, np.uint64) for name in ("w", "w_negative", "p")]
     + [("sample_stride", np.int64)]
     + [(name, np.int32) for name in ("part", "unused")],
     align=True,
@@ -61,6 +62,7 @@ _ENDING = np.dtype(
 _PARTS = {"a": 0, "a+": 1, "a-": 2}
 _TERMS_MOST = 3
 _SAMPLES_DENSE = 32  # up to here a dense layer's time is that of reading its weights
+_ALIGNED = 32  # bytes that the kernels for few samples read at a time
 _SPLITS_MOST = 16  # more would spend their time on the workspace
 _THIN = 4  # rows that a thread of convolution_thin has
 
@@ -104,6 +106,8 @@ TENSOR = (
     Tile("convolution_tf32x3", "tf32x3_", "_128", 128, 128, 16, 256),
     Tile("convolution_tf32x3", "tf32x3_", "_64", 64, 128, 16, 128),
 )
+ONE_LOOK = (NAIVE, TILED, THIN)
+"""Their kernels read a once for the pair (a+, w+), (a-, w-): `convolution_steps.cu`."""
 _LADDER = {1: (NAIVE,), 2: (TILED,), 3: BLOCKED, 4: TENSOR}
 
 
@@ -134,35 +138,59 @@ class Product:
     most_taps: int
 
     @property
-    def nbytes(self) -> int:
-        """Bytes on the device."""
-        return int(self.w.nbytes + self.taps.nbytes + self.first.nbytes)
+    def arrays(self) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
+        """What lies on the device."""
+        return self.w, self.taps, self.first
 
 
-@dataclass(frozen=True)
 class Prepared:
     """
     The weights of one map on the device.
 
+    A dense layer's weights lie there once, as they came, which is what the kernels for few samples read. What
+    the kernels for many samples want is made when a batch first has that many, and kept. Other maps
+    have their layouts from the start.
+
     Parameters
     ----------
-    shape : tuple of int
-        Shape of w.
-    plain : array or None
-        w as it came, for the kernels of dense layers.
-    there, back : Product
-        Steps 1 and 3.
+    convolution : Convolution
+        Who runs them.
+    op : Operation
+        The map.
+    w : ndarray or array
+        Weights, on the host or, where `plain`, on the device.
+    plain : bool
+        Whether w stays as it came.
     """
 
-    shape: tuple[int, ...]
-    plain: DeviceArray | None
-    there: Product
-    back: Product
+    def __init__(self, convolution: Convolution, op: Operation, w: Any, plain: bool) -> None:
+        self.shape: tuple[int, ...] = w.shape
+        self.plain: DeviceArray | None = w if plain else None
+        self._w: Any = w
+        self._product = convolution._product
+        self._rung, self.maps = convolution.rung(w.dtype), _maps(op, w.shape)
+        if not plain:
+            self.there, self.back  # noqa: B018 - made now
+            self._w = None
+
+    @cached_property
+    def there(self) -> Product:
+        """Step 1."""
+        return self._product(self._rung, self._w, *self.maps[0])
+
+    @cached_property
+    def back(self) -> Product:
+        """Step 3."""
+        return self._product(self._rung, self._w, *self.maps[1])
 
     @property
     def nbytes(self) -> int:
         """Bytes on the device."""
-        return self.there.nbytes + self.back.nbytes + (0 if self.plain is None else int(self.plain.nbytes))
+        made = [self.__dict__[name] for name in ("there", "back") if name in self.__dict__]
+        arrays = {id(x): int(x.nbytes) for product in made for x in product.arrays}
+        if self.plain is not None:
+            arrays[id(self.plain)] = int(self.plain.nbytes)
+        return sum(arrays.values())
 
 
 class Convolution:
@@ -222,7 +250,7 @@ class Convolution:
 
     def prepare(self, op: Operation, w: Any) -> Prepared:
         """
-        Lay out weights for both directions, on the device.
+        Bring weights to the device, laid out for both directions.
 
         Parameters
         ----------
@@ -236,28 +264,28 @@ class Convolution:
         Prepared
             What the other methods take as w.
         """
-        w = w if isinstance(w, np.ndarray) else self.device.download(w)
-        rung, maps = self.rung(w.dtype), _maps(op, w.shape)
-        there, back = (self._product(rung, w, geometry, taps) for geometry, taps in maps)
-        plain = None
-        if op.name == "dense" and self._rung is None:
-            plain = self.device.upload(np.ascontiguousarray(w))
-        return Prepared(w.shape, plain, there, back)
+        plain = op.name == "dense" and self._rung is None
+        self.rung(w.dtype)  # refuses other dtypes
+        if isinstance(w, np.ndarray):
+            w = self.device.upload(np.ascontiguousarray(w)) if plain else w
+        else:
+            w = self._contiguous(w) if plain else self.device.download(w)
+        return Prepared(self, op, w, plain)
 
-    def _product(
-        self, rung: int, w: np.ndarray[Any, Any], geometry: np.ndarray[Any, Any], taps: Taps
-    ) -> Product:
+    def _product(self, rung: int, w: Any, geometry: np.ndarray[Any, np.dtype[Any]], taps: Taps) -> Product:
         """Choose the kernels of one direction, and pack its weights for them."""
         tile = self._tile(rung, int(geometry["rows"]), int(geometry["inner"]))
-        packed = w if tile is NAIVE else _pack(w, geometry, tile)
+        packed = w if tile is NAIVE else _pack(w, geometry, tile, self.device)
         if tile is not NAIVE:
-            geometry["padded_inner"], geometry["padded_rows"] = packed.shape[2:]
+            geometry["padded_inner"], geometry["padded_rows"] = packed.shape[-2:]
+        if isinstance(packed, np.ndarray):
+            packed = self.device.upload(np.ascontiguousarray(packed))
         flat = [(*tap, 0) for phase in taps for tap in phase]
         first = np.cumsum([0, *(len(phase) for phase in taps)])
         return Product(
             geometry,
             tile,
-            self.device.upload(np.ascontiguousarray(packed)),
+            packed,
             self.device.upload(np.array(flat, np.int32).reshape(-1, 4)),
             self.device.upload(first.astype(np.int32)),
             max(len(phase) for phase in taps),
@@ -319,8 +347,8 @@ class Convolution:
         """
         w = self._prepared(op, w)
         out = self.device.empty((len(s), *_lower_shape(op, w.shape)), s.dtype)
-        run = _Run(self, s.dtype, w.plain is not None, out)
-        run.term(w.back, self._contiguous(s), plain=w.plain)
+        run = _Run(self, s.dtype, w, out)
+        run.term(w, self._contiguous(s), back=True)
         run.go("z", "transpose")
         return out
 
@@ -432,10 +460,10 @@ class Convolution:
             Its sum per sample, in float64.
         """
         prepared = [(p, self._prepared(op, w)) for p, w in terms]
-        run = _Run(self, a.dtype, prepared[0][1].plain is not None, self.device.empty(a.shape, a.dtype))
+        run = _Run(self, a.dtype, prepared[0][1], self.device.empty(a.shape, a.dtype))
         run.source(self._contiguous(s))
         for p, w in prepared:
-            run.term(w.back, *self._taken(p, a), w.plain)
+            run.term(w, *self._taken(p, a), back=True)
         run.ending["coefficient"] = float(coefficient)
         sums = run.go("redistribute", "redistribute", 1)
         return run.out, sums[0]
@@ -446,9 +474,13 @@ class Convolution:
         prepared = [(p, self._prepared(op, w)) for p, w in terms]
         w = prepared[0][1]
         out = self.device.empty((len(a), *_upper_shape(op, w.shape)), a.dtype)
-        run = _Run(self, a.dtype, w.plain is not None, out)
-        for p, w in prepared:
-            run.term(w.there, *self._taken(p, a), w.plain)
+        run = _Run(self, a.dtype, w, out)
+        if run.few or w.there.tile not in ONE_LOOK:
+            for p, w in prepared:
+                run.term(w, *self._taken(p, a))
+        else:
+            for p, w, negative in _pairs(prepared):
+                run.term(w, *self._taken(p, a), negative=negative)
         if b is not None:
             run.bias(self._bias(b, out), out.shape)
         return run
@@ -488,14 +520,14 @@ class Convolution:
 class _Run:
     """One step on its way to the device: what it reads and writes, and the kernels that are launched."""
 
-    def __init__(self, convolution: Convolution, dtype: Any, dense: bool, out: DeviceArray) -> None:
+    def __init__(self, convolution: Convolution, dtype: Any, w: Prepared, out: DeviceArray) -> None:
         self.device, self.dtype, self.out = convolution.device, np.dtype(dtype), out
-        self.dense = dense and len(out) <= _SAMPLES_DENSE
+        self.few = w.plain is not None and len(out) <= _SAMPLES_DENSE
         self.terms = np.zeros((), _TERMS)
         self.ending = np.zeros((), _ENDING)
         self.ending["coefficient"] = 1
         self.products: list[Product] = []
-        self.kept: list[DeviceArray] = []  # what the structs point to stays alive until the launches
+        self.kept: list[Any] = []  # what the structs point to stays alive until the launches
         self.point("out", out)
 
     def point(self, name: str, x: DeviceArray) -> None:
@@ -508,21 +540,37 @@ class _Run:
         self.kept.append(x)
         return int(x.data.ptr)
 
-    def term(self, product: Product, p: DeviceArray, part: int = 0, plain: DeviceArray | None = None) -> None:
-        """Add a term."""
-        i = len(self.products)
+    def term(
+        self,
+        w: Prepared,
+        p: DeviceArray,
+        part: int = 0,
+        negative: Prepared | None = None,
+        back: bool = False,
+    ) -> None:
+        """Add a term; `negative`: the weights where p < 0."""
+        i = int(self.terms["count"])
         if i == _TERMS_MOST:
             raise BadBackend(f"a share of more than {_TERMS_MOST} terms: the CUDA kernels serve no more")
-        self.products.append(product)
         self.terms["count"] = i + 1
-        w = product.w if plain is None or not self.dense else plain
-        self.terms["term"][i] = (self._address(w), *self._values(p), part, 0)
+        self.kept.append(w)
+        if self.few:
+            self.geometry = w.maps[int(back)][0]
+            weights = [self._address(w.plain)] * 2
+        else:
+            product = w.back if back else w.there
+            self.products.append(product)
+            self.geometry = product.geometry
+            weights = [self._address(x.w) for x in (product, negative.there if negative else product)]
+        self.terms["term"][i] = (*weights, *self._values(p), part, 0)
 
     def source(self, s: DeviceArray) -> None:
         """Say what step 3 gathers."""
-        self.terms["source"] = (0, *self._values(s), 0, 0)
+        self.terms["source"] = (0, 0, *self._values(s), 0, 0)
 
     def _values(self, p: DeviceArray) -> tuple[int, int]:
+        if self.few and int(p.data.ptr) % _ALIGNED:  # a slice of some larger array
+            p = p.copy()
         one_for_all = len(p) == 1 < len(self.out)
         return self._address(p), 0 if one_for_all else p.size // len(p)
 
@@ -543,7 +591,7 @@ class _Run:
         if self.out.size == 0:
             return self.device.zeros((sums, len(self.out)), np.float64)
         g = self._geometry()
-        if self.dense:
+        if self.few:
             return self._dense(g, dense_kernel, sums)
         tile, splits = self.products[0].tile, self._splits(g, step)
         if splits == 1:
@@ -552,12 +600,12 @@ class _Run:
 
     def _geometry(self) -> Any:
         """Complete the first term's geometry; all terms have the same but for their weights."""
-        product, samples = self.products[0], len(self.out)
-        g = product.geometry.copy()
+        samples, g = len(self.out), self.geometry.copy()
         _check_indices(g, samples)
         plane = int(g["plane_height"]) * int(g["plane_width"])
         g["samples"], g["columns"] = samples, samples * plane
-        g["tap"], g["first"] = product.taps.data.ptr, product.first.data.ptr
+        if self.products:
+            g["tap"], g["first"] = (x.data.ptr for x in self.products[0].arrays[1:])
         return g
 
     def _splits(self, g: Any, step: str) -> int:
@@ -640,6 +688,17 @@ class _Run:
     ) -> None:
         kernel = self.device.function(source(unit), self._options(), name)
         self.device.launch(kernel, grid, (threads, 1, 1), (g[()], terms[()], ending[()]))
+
+
+def _pairs(terms: Sequence[tuple[Any, Prepared]]) -> Iterator[tuple[Any, Prepared, Prepared | None]]:
+    """Give terms (p, w, w where p < 0): (a+, w+) and (a-, w-) of one share become (a, w+, w-)."""
+    found = {p.name: i for i, (p, _) in enumerate(terms) if isinstance(p, Part)}
+    plus, minus = found.get("a+"), found.get("a-")
+    for i, (p, w) in enumerate(terms):
+        if plus is None or minus is None or i not in (plus, minus):
+            yield p, w, None
+        elif i == plus:
+            yield A, w, terms[minus][1]
 
 
 def _check_indices(g: Any, samples: int) -> None:
@@ -730,13 +789,16 @@ def _maps(op: Operation, w_shape: tuple[int, ...]) -> list[tuple[Any, Taps]]:
     return [(there, [seen]), (back, received)]
 
 
-def _pack(w: np.ndarray[Any, Any], g: Any, tile: Tile) -> np.ndarray[Any, Any]:
-    """Pack weights as [group][tap][inner][rows], with zeros up to multiples of a tile."""
+def _pack(w: Any, g: Any, tile: Tile, device: Any) -> Any:
+    """Pack weights as [group][tap][inner][rows], with zeros up to multiples of a tile, where they are."""
     groups = int(g["groups"])
-    taps = w.reshape(groups, len(w) // groups, w.shape[1], -1)  # group, k, j, tap
+    taps = w.reshape(groups, w.shape[0] // groups, w.shape[1], -1)  # group, k, j, tap
     taps = taps.transpose(0, 3, 1, 2) if g["transposed"] else taps.transpose(0, 3, 2, 1)
     inner, last = taps.shape[2:]
     padded = _ceil(inner, tile.depth) * tile.depth, _ceil(last, tile.rows) * tile.rows
-    packed = np.zeros((*taps.shape[:2], *padded), w.dtype)
+    if padded == (inner, last) and len(w.shape) == 2 and g["transposed"]:
+        return w  # a dense layer's weights lie so already
+    shape = (*taps.shape[:2], *padded)
+    packed = np.zeros(shape, w.dtype) if isinstance(w, np.ndarray) else device.zeros(shape, w.dtype)
     packed[:, :, :inner, :last] = taps
     return packed

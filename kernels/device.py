@@ -246,6 +246,7 @@ class CuPyDevice:
         self.capability: tuple[int, int] = (found["major"], found["minor"])
         self.multiprocessors: int = found["multiProcessorCount"]
         self._modules: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._functions: dict[tuple[str, tuple[str, ...], str], Any] = {}
 
     def _errors(self, wanted: int = 0) -> Any:
         return _clear_errors(self._cupy, self.free_memory, wanted)
@@ -267,12 +268,15 @@ class CuPyDevice:
             return np.asarray(self._cupy.asnumpy(x))
 
     def function(self, source: str, options: tuple[str, ...], name: str) -> Any:
-        with self._errors():
-            if (source, options) not in self._modules:
-                self._modules[source, options] = self._cupy.RawModule(
-                    code=source, options=options, backend="nvrtc"
-                )
-            return self._modules[source, options].get_function(name)
+        key = source, options, name
+        if key not in self._functions:
+            with self._errors():
+                if key[:2] not in self._modules:
+                    self._modules[key[:2]] = self._cupy.RawModule(
+                        code=source, options=options, backend="nvrtc"
+                    )
+                self._functions[key] = self._modules[key[:2]].get_function(name)
+        return self._functions[key]
 
     def launch(
         self,
@@ -297,7 +301,14 @@ class CuPyDevice:
 
 
 def _by_value(x: Any) -> Any:
-    """Give a struct as an array of size one: these CuPy passes by value, whatever their length."""
+    """
+    Give an argument as CuPy passes it on unharmed.
+
+    A struct as an array of size one, which goes by value whatever its length. A null pointer as a
+    number: None arrives in the kernel as some other address (CuPy's issue 9046).
+    """
+    if x is None:
+        return np.uint64(0)
     return np.asarray(x) if isinstance(x, np.void) else x
 
 
