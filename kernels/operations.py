@@ -102,6 +102,12 @@ class Part(NDArrayOperatorsMixin):
 
         return Part(name, take, self.shape)
 
+    def __bool__(self) -> bool:
+        raise TypeError("a stands for activations that are not there yet: write a * (a > 0), not `if a > 0`")
+
+    def __array_function__(self, *_: Any) -> Any:  # np.where would take a part for true
+        return NotImplemented
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if method != "__call__" or options:
             return NotImplemented

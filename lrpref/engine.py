@@ -25,7 +25,7 @@ from lrpref.kernels.signs import equal, greater, ones_like, zeros_like
 from lrpref.layers import Layer, LinearLayer, Shape
 from lrpref.ledger import Ledger, Row
 from lrpref.network import INPUT, Network
-from lrpref.rules import Rule, Share, parse
+from lrpref.rules import RULES, Rule, Share, parse
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,13 @@ class Step:
         Relevance of each input, like the inputs.
     ledger : Row
         The books.
+    sums : list of ndarray, shape (N,)
+        The sum of each part, per sample.
     """
 
     parts: list[Array]
     ledger: Row
+    sums: list[Array]
 
     @property
     def relevance(self) -> Array:
@@ -104,7 +107,7 @@ class Prepared:
         self.kernels, self.layer, self.rule = kernels, layer, rule
         self.known = Known()
         self._arithmetic, self._room = arithmetic, room
-        self._shares: list[Share | None] | None = None
+        self._shares: tuple[list[Share | None], set[int]] | None = None
         if not isinstance(layer, LinearLayer):
             return
         one = arithmetic.array(np.zeros(1))
@@ -139,7 +142,9 @@ class Prepared:
     def _map_is_not_forward(self) -> bool:
         return type(self.layer).forward is not LinearLayer.forward  # max pooling
 
-    def step(self, name: str, inputs: Sequence[Array], z: Array, R: Array) -> Step:
+    def step(
+        self, name: str, inputs: Sequence[Array], z: Array, R: Array, arriving: Array | None = None
+    ) -> Step:
         """
         Propagate relevance through the layer.
 
@@ -153,6 +158,8 @@ class Prepared:
             The layer's output in the forward pass.
         R : ndarray, like z
             Relevance that arrives.
+        arriving : ndarray, shape (N,), optional
+            Its sum, where it was taken already.
 
         Returns
         -------
@@ -160,25 +167,49 @@ class Prepared:
             Relevance of the inputs, and the books, not yet closed.
         """
         kernels, layer, rule = self.kernels, self.layer, self.rule
-        row = Row(name, layer.kind, str(rule), arriving=kernels.per_sample(R))
+        row = Row(name, layer.kind, str(rule), kernels.per_sample(R) if arriving is None else arriving)
         if rule.passes or not isinstance(layer, LinearLayer):
             row.rule = "pass"
             parts, padding = layer.passed(inputs, R)
-            for part in parts:
-                row.book("to_inputs", kernels.per_sample(part))
+            sums = [row.arriving if part is R else kernels.per_sample(part) for part in parts]
+            for amount in sums:
+                row.book("to_inputs", amount)
             if padding is not None:
                 row.book("padding", kernels.per_sample(padding))
-            return Step(parts, row)
+            return Step(parts, row, sums)
         a = layer.join(inputs)
         if layer.wants_nonnegative(rule) and not self.known.nonnegative:
             self._check_nonnegative(kernels.download(a))
-        return Step(layer.parts(self._run_shares(a, z, R, row)), row)
+        parts = layer.parts(self._run_shares(a, z, R, row))
+        return Step(parts, row, [kernels.per_sample(part) for part in parts])
 
-    @property
-    def parts(self) -> set[str]:
-        """Names of the parts of a that enter the rule's terms; empty for numbers that are none."""
-        w, b = (self._arithmetic.array(np.zeros((1,) * np.ndim(x))) for x in (self._map.w, self._map.b))  # type: ignore[arg-type]
-        return {_name(p) for share in self._rule.shares(self._part, w, b) for p, _ in share.terms}
+    def spares(self, spared: bool) -> bool:
+        """
+        Tell whether an activation of 0 is handed nothing.
+
+        Parameters
+        ----------
+        spared : bool
+            Whether nothing arrives at an output of 0.
+
+        Returns
+        -------
+        bool
+            False where it is not known.
+        """
+        layer, rule = self.layer, self.rule
+        if not isinstance(layer, LinearLayer):  # to an input of 0 passes what arrives at an output of 0
+            return spared and (layer.moves or layer.rectifies)
+        if rule.passes or rule.bias == "redistribute":
+            return False
+        w, b = self._linear.w, self._linear.b
+        winners = w is None
+        if w is None or type(rule) in RULES.values():  # their terms are the same whatever the weights
+            w = self._arithmetic.array(np.zeros((1,) * (5 if w is None else w.ndim)))
+        terms = [term for share in self._rule.shares(self._part, w, b) for term in share.terms]
+        if winners and all(x is w for _, x in terms):  # a winner of 0 gets what arrives at a maximum of 0
+            return spared
+        return all(_name(p) in ("a", "a+", "a-") for p, _ in terms)
 
     def _check_nonnegative(self, a: Array) -> None:
         if greater(zeros_like(a), a).any():
@@ -189,8 +220,8 @@ class Prepared:
 
     # The shares of the rule, with weights as the backend wants them.
 
-    def _ready_shares(self, a: Array) -> list[Share | None]:
-        """Give the rule's shares: kept from the call before if there was room."""
+    def _ready_shares(self, a: Array) -> tuple[list[Share | None], set[int]]:
+        """Give the rule's shares, kept if there was room; and their gates, if some R_k may find none open."""
         if self._shares is not None:
             return self._shares
         linear, size = self._linear, 0
@@ -200,7 +231,9 @@ class Prepared:
         else:
             ready = self._w
         shares: list[Share | None] = []
+        gates = set[int]()
         for share in self._rule.shares(self._part, w, linear.b):
+            gates.add(share.gate)
             simple = self._simplified(share)
             if simple is not None:
                 terms = []
@@ -213,9 +246,11 @@ class Prepared:
                 b = simple.b if simple.b is None else self._b if own else self.kernels.upload(simple.b)
                 simple = replace(simple, terms=terms, b=b)
             shares.append(simple)
+        if 0 in gates or (self.known.closed and 1 in gates):  # nothing arrives where no gate is open
+            gates = set()
         if linear.w is not None and (self._room is None or self._room(size)):
-            self._shares = shares
-        return shares
+            self._shares = shares, gates
+        return shares, gates
 
     def _simplified(self, share: Share) -> Share | None:
         """Leave out what is known to be 0; None if nothing of the share is left."""
@@ -226,7 +261,8 @@ class Prepared:
             share = replace(share, gate=0)
         terms = [(self._placed(p), w) for p, w in share.terms]
         if self.known.nonnegative:
-            terms = [(A if name == "a+" else p, w) for p, w in terms if (name := _name(p)) != "a-"]
+            left = [(A if name == "a+" else p, w) for p, w in terms if (name := _name(p)) != "a-"]
+            terms = left or terms  # the bias may want its share
         return replace(share, terms=terms)
 
     def _placed(self, p: Part | Array) -> Part | Array:
@@ -240,10 +276,9 @@ class Prepared:
     def _run_shares(self, a: Array, z: Array, R: Array, row: Row) -> Array:
         """Run the four steps over the shares of the rule, and add up."""
         kernels, linear = self.kernels, self._linear
-        shares = self._ready_shares(a)
+        shares, gates = self._ready_shares(a)
         own: Array | None = z if linear.own else None
-        gated = [share for share in shares if share is None or share.gate]
-        if gated and own is None:
+        if own is None and (gates or any(share.gate for share in shares if share is not None)):
             own = kernels.preactivation(linear.operation, a, [(A, self._w)], self._b)
         handed: Array | None = None
         for share in shares:
@@ -252,9 +287,10 @@ class Prepared:
                 handed = part if handed is None else handed + part
             elif self.rule.stabilizer.kind == "relative":
                 row.eps.append(None)
-        if len(gated) == len(shares) and own is not None:
-            shut = equal(own, 0)
-            row.book("dropped", kernels.per_sample(np.where(shut, R, zeros_like(R))))
+        if gates and own is not None:
+            for gate in gates:
+                R = np.where(greater(gate * own, 0), zeros_like(R), R)  # what arrives where no gate is open
+            row.book("dropped", kernels.per_sample(R))
         return zeros_like(a) if handed is None else handed
 
     def _four_steps(self, share: Share, a: Array, own: Array | None, R: Array, row: Row) -> Array:
@@ -356,7 +392,8 @@ def relprop(layer: Layer, rule: Rule | str, a: Any, R: Any, *, backend: str = "n
     ready = Prepared(kernels, layer, rule, shapes, arithmetic)
     there = [kernels.upload(x) for x in inputs]
     done = ready.step(layer.kind, there, ready.forward(there), kernels.upload(R))
-    return Step([kernels.download(part) for part in done.parts], done.ledger.close(kernels.download))
+    home = [[kernels.download(x) for x in those] for those in (done.parts, done.sums)]
+    return Step(home[0], done.ledger.close(kernels.download), home[1])
 
 
 def _numbers(x: Any) -> Array:
@@ -439,20 +476,24 @@ def propagate(
         If a rule does not fit; the message names the node.
     """
     relevance: dict[str, Array] = {network.top: R}
+    sums: dict[str, Array | None] = {}
     rows = []
     for node in reversed(network.nodes):
         if node.name not in relevance:
             continue
         inputs = [activations[name] for name in node.inputs]
         try:
-            done = prepared[node.name].step(node.name, inputs, activations[node.name], relevance[node.name])
+            done = prepared[node.name].step(
+                node.name, inputs, activations[node.name], relevance[node.name], sums.get(node.name)
+            )
         except LrprefError as error:
             raise type(error)(f"node '{node.name}': {error}") from None
         rows.append(done.ledger)
         if watch is not None:
             watch(node.name)
-        for name, part in zip(node.inputs, done.parts, strict=True):
-            done.ledger.hand(name, kernels.per_sample(part))
+        for name, part, amount in zip(node.inputs, done.parts, done.sums, strict=True):
+            done.ledger.hand(name, amount)
+            sums[name] = None if name in relevance else amount  # of what has been added up, another is taken
             relevance[name] = relevance[name] + part if name in relevance else part
     for row in rows:  # now that all is computed: a backend may have to bring the numbers home
         row.close(kernels.download)

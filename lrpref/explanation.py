@@ -162,6 +162,8 @@ def explain(
 
     Raises
     ------
+    BadNetwork
+        If the network is none.
     BadInput
         If the input or the target does not fit.
     BadRule
@@ -171,18 +173,19 @@ def explain(
     """
     options = {"composite": composite, "rules": rules, "backend": backend, "dtype": dtype}
     chosen = {name: value for name, value in options.items() if value is not None}
-    if isinstance(network, Plan) and chosen:
-        raise BadInput(f"a plan has its {', '.join(chosen)} already: give them to Plan(...)")
     if isinstance(network, Plan):
-        network.network.check_input(x)
+        if chosen:
+            raise BadInput(f"a plan has its {', '.join(chosen)} already: give them to Plan(...)")
         return _explain(network, x, target, watch)
-    x = network.check_input(x)  # before the work of a plan
+    if isinstance(network, Network):
+        x = network.check_input(x)  # before the work of a plan
     return _explain(Plan(network, **chosen), x, target, watch)
 
 
 def _explain(plan: Plan, x: Any, target: heads.Target, watch: Callable[[str], None] | None) -> Explanation:
     network, canonical = plan.network, plan.canonical
     x = network.check_input(x)
+    target = heads.read(target, (len(x), *canonical.shapes[canonical.top]))
     # what overflows is caught where it does harm, with the node's name
     with np.errstate(over="ignore", invalid="ignore"), plan.precision():
         parts = list(_parts(plan, x, target, watch))
@@ -217,43 +220,33 @@ SHARE = 0.7
 """How much of the free memory a part of a batch may take."""
 
 
-def _parts(
-    plan: Plan, x: Array, target: heads.Target, watch: Callable[[str], None] | None
-) -> Iterator[_Part]:
+def _parts(plan: Plan, x: Array, target: Array | str, watch: Callable[[str], None] | None) -> Iterator[_Part]:
     """Explain a batch, in parts if it does not fit: the first is one sample, and says what one takes."""
     free = plan.kernels.free_memory()
-    fits = len(x) * plan.bytes_per_sample <= SHARE * free
     kept = (INPUT, plan.canonical.top)
     start, limit = 0, len(x)
-    size = limit if fits else 1
+    size = limit if limit * plan.bytes_per_sample <= SHARE * free else 1
     while start < len(x):
         some = slice(start, start + size)
         try:
-            part = _explain_part(plan, x[some], _targets(target, some, len(x)), watch)
+            part = _explain_part(plan, x[some], target if isinstance(target, str) else target[some], watch)
         except (MemoryError, NoMemory) as error:
             if size == 1:
                 raise NoMemory(str(error) or "not enough memory for one sample at this dtype") from None
-            fits, size = False, size // 2
-            limit = size
+            limit = size = size // 2
             continue
-        start += size
-        if fits:
+        if size == len(x):
             yield part
             return
+        start += size
         used = (free - plan.kernels.free_memory()) / size  # with the part's arrays still there
         found = part._replace(relevances={name: part.relevances[name] for name in kept})
         del part
-        size = max(1, min(limit, int(SHARE * free / max(plan.bytes_per_sample, used))))
+        size = max(1, min(limit, len(x) - start, int(SHARE * free / max(plan.bytes_per_sample, used))))
         yield found
 
 
-def _targets(target: heads.Target, some: slice, count: int) -> heads.Target:
-    """Take the targets of some samples."""
-    one_each = not isinstance(target, str | int) and len(np.atleast_1d(np.asarray(target))) == count > 1
-    return np.asarray(target)[some] if one_each else target
-
-
-def _explain_part(plan: Plan, x: Array, target: heads.Target, watch: Callable[[str], None] | None) -> _Part:
+def _explain_part(plan: Plan, x: Array, target: Array | str, watch: Callable[[str], None] | None) -> _Part:
     canonical, kernels = plan.canonical, plan.kernels
     activations = activate(canonical, plan.prepared, kernels.upload(plan.arithmetic.array(x)))
     scores = kernels.download(activations[canonical.top])

@@ -19,6 +19,51 @@ Target = Any
 """A class index, one index per sample, "max", or relevances of the output, shape (N, K)."""
 
 
+def read(target: Target, shape: tuple[int, ...]) -> Array | str:
+    """
+    Read a target, before any score is known.
+
+    Parameters
+    ----------
+    target : int, sequence of int, "max", or array_like of float, shape (N, K)
+        What is explained.
+    shape : tuple of int
+        Shape (N, K) of the output.
+
+    Returns
+    -------
+    ndarray of int, shape (N,), or ndarray, shape (N, K), or "max"
+        Class indices, or relevances of the output.
+
+    Raises
+    ------
+    BadInput
+        If the target is out of range, holds NaN or infinity, or is none of these.
+    """
+    if isinstance(target, str) and target == "max":
+        return target
+    try:
+        values = np.asarray(target)
+    except ValueError:  # rows of different lengths
+        values = np.asarray(None)
+    if values.shape == shape and values.dtype.kind in "fiuO":
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise BadInput("target holds NaN or infinity: finite relevances are wanted")
+        return values
+    said = " ".join(repr(target).split())
+    if values.dtype.kind not in "iu" or values.shape not in ((), shape[:1]):
+        raise BadInput(
+            f"target is {said:.60}: wanted is a class index, one for each of the {shape[0]} samples, "
+            f"'max', or relevances of shape {shape}"
+        )
+    count = int(np.prod(shape[1:]))
+    if ((values < 0) | (values >= count)).any():
+        raise BadInput(
+            f"target {said:.60} is out of range: the network has {count} outputs, 0 to {count - 1}"
+        )
+    return np.broadcast_to(values, shape[:1])
+
+
 def classes(scores: Array, target: Target) -> Array:
     """
     Say which class is meant for each sample.
@@ -40,18 +85,12 @@ def classes(scores: Array, target: Target) -> Array:
     BadInput
         If the target is out of range, or none of these.
     """
-    n, count = len(scores), int(np.prod(scores.shape[1:]))
-    if isinstance(target, str) and target == "max":
-        return np.asarray(exact.as_float(scores).reshape(n, -1).argmax(axis=1))
-    index = np.asarray(target)
-    if index.dtype.kind not in "iu" or index.shape not in ((), (n,)):
-        raise BadInput(
-            f"target is {target!r}: wanted is a class index, one for each of the {n} samples, "
-            f"'max', or relevances of shape {scores.shape}"
-        )
-    if ((index < 0) | (index >= count)).any():
-        raise BadInput(f"target {target} is out of range: the network has {count} outputs, 0 to {count - 1}")
-    return np.broadcast_to(index, (n,))
+    index = read(target, scores.shape)
+    if isinstance(index, str):
+        return np.asarray(exact.as_float(scores).reshape(len(scores), -1).argmax(axis=1))
+    if index.ndim > 1:
+        raise BadInput(f"target is relevances of shape {index.shape}: classes are wanted here")
+    return index
 
 
 def one_hot(values: Array, chosen: Array) -> Array:
@@ -98,10 +137,8 @@ def start(scores: Array, target: Target) -> tuple[Array, Array | None]:
     BadInput
         If the target is out of range, or holds NaN or infinity.
     """
-    given = None if isinstance(target, str | int) else np.asarray(target)
-    if given is not None and given.shape == scores.shape and given.dtype.kind in "fiuO" and given.ndim > 1:
-        if given.dtype.kind == "f" and not np.isfinite(given).all():
-            raise BadInput("target holds NaN or infinity: finite relevances are wanted")
+    given = read(target, scores.shape)
+    if not isinstance(given, str) and given.ndim > 1:
         return exact.arithmetic_of(scores).array(given), None
-    chosen = classes(scores, target)
+    chosen = classes(scores, given)
     return one_hot(scores, chosen) * scores, chosen

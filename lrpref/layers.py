@@ -4,7 +4,7 @@ Every layer says three things, next to each other:
 
 - `forward`: what it computes, for a batch;
 - `gradient`: its transposed Jacobian, applied to a gradient;
-- for relevance, either `linear`: the linear map that it is at this input (then a rule applies), or
+- for relevance, either `linear`: the linear map that it is (then a rule applies), or
   `passed`: how relevance passes through unchanged (activations, reshaping, concatenation).
 
 Shapes of one sample are (J,) for vectors and (C, H, W) for images; N samples stand in front.
@@ -102,7 +102,7 @@ class Layer:
     role: ClassVar[str] = ""
     """What composites call its kind: convolution, dense, max-pooling, average-pooling, sum, norm."""
     moves: ClassVar[bool] = False
-    """Whether the output holds the inputs' own values, and no others."""
+    """Whether the output holds the inputs' own values, and no others but a padding's."""
 
     @property
     def rectifies(self) -> bool:
@@ -226,7 +226,7 @@ class Layer:
         Parameters
         ----------
         R : ndarray
-            Relevance of `Linear.a`.
+            Relevance of a, as `join` made it.
 
         Returns
         -------
@@ -889,7 +889,8 @@ class Activation(Layer):
         return kernels.activation(self.function, inputs[0], *self.parameters())
 
     def gradient(self, kernels: Any, inputs: Sequence[Array], g: Array) -> list[Array]:
-        return [g * elementwise.FUNCTIONS[self.function][1](inputs[0], *self.parameters())]
+        slope = elementwise.FUNCTIONS[self.function][1](kernels.download(inputs[0]), *self.parameters())
+        return [g * kernels.upload(slope)]
 
 
 @dataclass(frozen=True)
@@ -1058,7 +1059,7 @@ class Softmax(Layer):
     """Probabilities; only at the top of a network, where explaining drops it (Section 10.3.1)."""
 
     def forward(self, kernels: Any, *inputs: Array) -> Array:
-        return elementwise.softmax(inputs[0])
+        return kernels.upload(elementwise.softmax(kernels.download(inputs[0])))
 
 
 class _Moved(Layer):

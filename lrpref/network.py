@@ -19,7 +19,6 @@ from lrpref.errors import BadInput, BadNetwork, BadWeights, LrprefError
 from lrpref.files import new_file, regular
 from lrpref.kernels import backend as get_backend
 from lrpref.kernels.operations import Array
-from lrpref.kernels.signs import zeros_like
 from lrpref.layers import LAYERS, Layer, Shape, Softmax
 from lrpref.preprocessing import Preprocessing
 from lrpref.tables import fill, within
@@ -289,7 +288,7 @@ class Network:
         x : array_like, shape (N, ...)
             Preprocessed inputs.
         backend : str
-            `numpy` or `loops`.
+            A name that `lrpref.kernels.backend` knows.
         dtype : str
             One of `lrpref.exact.DTYPES`.
 
@@ -322,7 +321,7 @@ class Network:
         target : int, sequence of int, or "max"
             The class whose score is meant, before a softmax.
         backend : str
-            `numpy` or `loops`.
+            A name that `lrpref.kernels.backend` knows.
         dtype : str
             One of `lrpref.exact.DTYPES`.
 
@@ -333,9 +332,9 @@ class Network:
         """
         arithmetic, kernels = exact.get(dtype), get_backend(backend)
         network = self.before_softmax().astype(arithmetic)
-        values = network.activations(arithmetic.array(self.check_input(x)), kernels)
-        scores = values[network.top]
-        gradients = {network.top: heads.one_hot(scores, heads.classes(scores, target))}
+        values = network.activations(kernels.upload(arithmetic.array(self.check_input(x))), kernels)
+        scores = kernels.download(values[network.top])
+        gradients = {network.top: kernels.upload(heads.one_hot(scores, heads.classes(scores, target)))}
         for node in reversed(network.nodes):
             if node.name in gradients:
                 parts = node.layer.gradient(
@@ -343,7 +342,7 @@ class Network:
                 )
                 for name, part in zip(node.inputs, parts, strict=True):
                     gradients[name] = gradients[name] + part if name in gradients else part
-        return gradients.get(INPUT, zeros_like(values[INPUT]))
+        return kernels.download(gradients[INPUT])
 
     def preprocess(self, picture: Any) -> Array:
         """

@@ -10,7 +10,7 @@ import numpy as np
 
 from lrpref import composites, exact
 from lrpref.engine import Known, Prepared
-from lrpref.errors import BadBackend, BadRule, LrprefError
+from lrpref.errors import BadBackend, BadNetwork, BadRule, LrprefError
 from lrpref.fold import fold
 from lrpref.kernels import automatic
 from lrpref.kernels import backend as get_backend
@@ -48,6 +48,8 @@ class Plan:
 
     Raises
     ------
+    BadNetwork
+        If the network is none.
     BadRule
         If the composite is unknown, or a rule does not fit its layer.
     BadBackend
@@ -64,11 +66,19 @@ class Plan:
         dtype: str = "float64",
         memory: int = MEMORY,
     ) -> None:
+        if not isinstance(network, Network):
+            raise BadNetwork(
+                f"a Network is wanted, such as lrpref.load reads from a file; got {network!r:.60}"
+            )
+        if not isinstance(memory, int | float) or not memory >= 0:
+            raise BadBackend(f"memory is {memory!r:.60}: a number of bytes >= 0 is wanted")
         self.network, self.dtype = network, dtype
         self.arithmetic = exact.get(dtype)
         if isinstance(backend, str):
             self.backend = automatic() if backend == "auto" else backend
             self.kernels = get_backend(self.backend)
+        elif not hasattr(backend, "quotient"):
+            raise BadBackend(f"backend is {backend!r:.60}: a name or a function table is wanted")
         else:
             self.backend, self.kernels = f"{type(backend).__module__}.{type(backend).__name__}", backend
         if dtype not in ("float32", "float64") and self.backend != "numpy":
@@ -180,21 +190,12 @@ def what_is_known(network: Network, prepared: Mapping[str, Prepared]) -> dict[st
     for node in reversed(network.nodes):
         above = consumers[node.name]
         inside = node.name != network.top
-        spared[node.name] = inside and all(_spares(prepared[c.name], spared[c.name]) for c in above)
+        spared[node.name] = inside and all(prepared[c.name].spares(spared[c.name]) for c in above)
         closed[node.name] = inside and all(c.layer.rectifies and spared[c.name] for c in above)
     return {
         node.name: Known(all(nonnegative[name] for name in node.inputs), closed[node.name])
         for node in network.nodes
     }
-
-
-def _spares(node: Prepared, spared: bool) -> bool:
-    """Whether a node hands nothing to an activation of 0, given whether none arrives at an output of 0."""
-    if not node.layer.is_linear:  # relevance passes: to an input of 0, what arrives at an output of 0
-        return (node.layer.moves or node.layer.rectifies) and spared
-    if node.rule.selects:  # to a winner of 0, what arrives at a maximum of 0
-        return spared
-    return not node.rule.passes and node.rule.bias != "redistribute" and node.parts <= {"a", "a+", "a-"}
 
 
 def _canonical(network: Network, arithmetic: exact.Arithmetic) -> Network:

@@ -200,11 +200,13 @@ class Rule:
         """
         Say which terms enter the sums.
 
+        Asked before any input is there, and more than once: the answer depends on w, b and the rule alone.
+
         Parameters
         ----------
         a : Part
             Stands for the lower activations: `positive(a)`, `negative(a)`, `ones_like(a)`, and whatever
-            NumPy computes element by element, such as `abs(a)`.
+            NumPy's universal functions compute of it, such as `abs(a)` or `a * (a > 1)`.
         w : ndarray
             Weights.
         b : ndarray

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import doctest
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
+from emulator import EmulatedDevice, requirement
 from strategies import BACKENDS, EVERY_ID, EVERY_RULE_AND_LAYER, LAYERS, RULES, lower, variants
 
 from lrpref import Network, exact, relprop, rules
 from lrpref.engine import propagate
 from lrpref.errors import BadBackend, BadInput, BadNetwork, BadRule, LrprefError
+from lrpref.kernels.cupy_cuda import Table
 from lrpref.kernels.operations import Array, Part
 from lrpref.kernels.reference import REFERENCE
-from lrpref.layers import Add, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Softmax
+from lrpref.layers import GELU, Add, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Sigmoid, Softmax
 from lrpref.network import INPUT, Node, chain
 from lrpref.plan import prepare
 from lrpref.rules import (
@@ -333,3 +336,21 @@ def test_a_final_softmax_is_no_part_of_what_is_explained() -> None:
     network = chain(layers, (2,)).before_softmax()
     assert network.top == "dense"
     assert network.gradient(np.ones((1, 2)), 0).tolist() == [[2, 1]]
+
+
+@pytest.mark.parametrize("activation", [ReLU(), Sigmoid(), GELU()], ids=str)
+def test_outputs_and_gradients_come_home_from_a_device(
+    activation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if requirement() and not os.environ.get("LRPREF_NOTHING_SKIPPED"):
+        pytest.skip(requirement())
+    rng = np.random.default_rng(3)
+    network = chain(
+        [("conv", Conv2d(rng.normal(size=(3, 2, 3, 3)))), ("curve", activation), ("pool", MaxPool2d(2)),
+         ("flat", Flatten()), ("score", Dense(rng.normal(size=(4, 12)))), ("softmax", Softmax())], (2, 6, 6),
+    )  # fmt: skip
+    x = rng.normal(size=(2, 2, 6, 6))
+    wanted = network.forward(x), network.gradient(x)
+    monkeypatch.setattr("lrpref.network.get_backend", lambda name: Table(EmulatedDevice()))
+    for got, want in zip((network.forward(x), network.gradient(x)), wanted, strict=True):
+        assert np.abs(got - want).max() <= 1e-14 * np.abs(want).max()  # sums of 18 products, in another order

@@ -10,14 +10,33 @@ from strategies import BACKENDS
 import lrpref
 from lrpref import Network, Node, Plan, exact, rules
 from lrpref.engine import Known, activate, propagate
-from lrpref.errors import BadBackend, BadInput, BadRule
+from lrpref.errors import BadBackend, BadInput, BadNetwork, BadRule
 from lrpref.kernels.operations import A, Array, Operation, Part, lower, taken
 from lrpref.kernels.reference import REFERENCE, Reference
 from lrpref.kernels.signs import negative, ones_like, positive
-from lrpref.layers import Add, AvgPool2d, Clip, Concat, Conv2d, Dense, Flatten, MaxPool2d, Pad, ReLU, Tanh
+from lrpref.layers import (
+    AdaptiveAvgPool2d,
+    Add,
+    AvgPool2d,
+    BatchNorm,
+    Clip,
+    Concat,
+    Conv2d,
+    Dense,
+    Flatten,
+    HardSigmoid,
+    HardSwish,
+    Identity,
+    LeakyReLU,
+    MaxPool2d,
+    Pad,
+    ReLU,
+    SumPool2d,
+    Tanh,
+)
 from lrpref.network import INPUT, chain
 from lrpref.plan import prepare, what_is_known
-from lrpref.rules import Flat, GeneralizedGamma, Rule, WinnerTakeAll, Zero, ZPlus
+from lrpref.rules import Flat, GeneralizedGamma, Rule, Share, WinnerTakeAll, Zero, ZPlus
 
 draw = np.random.default_rng(5)
 
@@ -161,6 +180,164 @@ def test_a_plan_is_not_given_options_again() -> None:
         Plan(NETWORK, rules=Plan(NETWORK, "lrp-0").rules | {"score": WinnerTakeAll()})
 
 
+# Random graphs: what is known is true.
+
+
+@dataclass(frozen=True)
+class Below(Rule):
+    """Nothing but what is negative takes part."""
+
+    def shares(self, a: Part, w: Array, b: Array) -> list[Share]:
+        return [Share([(negative(a), w)], b)]
+
+
+@dataclass(frozen=True)
+class OneSide(Rule):
+    """R_k enters on one side of 0, and is dropped on the other."""
+
+    side: int = 1
+
+    def shares(self, a: Part, w: Array, b: Array) -> list[Share]:
+        return [Share([(positive(a), w)], b, gate=self.side)]
+
+
+@dataclass(frozen=True)
+class Scaled(Rule):
+    """The terms depend on the numbers in w, and 0 will not do for them."""
+
+    def shares(self, a: Part, w: Array, b: Array) -> list[Share]:
+        p = ones_like(a) if (w != 0).any() else a
+        return [Share([(p, w * w / abs(w).max())], None)]
+
+
+@dataclass(frozen=True)
+class WholeWindow(WinnerTakeAll):
+    """It sees the winners, and hands relevance to the others too."""
+
+    def shares(self, a: Part, w: Array, b: Array) -> list[Share]:
+        return [Share([(ones_like(a), ones_like(w))], None)]
+
+
+ANY_RULE = (
+    Zero(), rules.Gamma(0.25), GeneralizedGamma(0.5), GeneralizedGamma(2), rules.AlphaBeta(2, 1), ZPlus(),
+    Flat(), rules.WSquare(), rules.ZBox(-4, 4), Below(), OneSide(1), OneSide(-1), Scaled(),
+)  # fmt: skip
+SHAPELESS = (
+    ReLU(), ReLU(), ReLU(), Clip(0.0, 3.0), Clip(-1.0, 1.0), Clip(0.5, 2.0), LeakyReLU(0.25), LeakyReLU(0.0),
+    HardSigmoid(), HardSwish(), Identity(), Pad(1), Pad((0, 1), -0.5), Pad(1, 1.0), SumPool2d(2, 1),
+    AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False), AdaptiveAvgPool2d((3, 2)), MaxPool2d(2),
+    MaxPool2d(2, 1, 1), Add(), Add(), Concat(),
+)  # fmt: skip
+
+
+def random_network(rng: np.random.Generator) -> Network:
+    """Three to ten layers of every kind, each upon one or two of the last three, and a score."""
+    shapes: dict[str, tuple[int, ...]] = {INPUT: (2, 4, 4)}
+    nodes: list[Node] = []
+
+    def numbers(*shape: int) -> Array:
+        return rng.integers(-2, 3, shape) / 2
+
+    for i in range(int(rng.integers(3, 11))):
+        below = list(shapes)[-int(rng.integers(1, min(3, len(shapes)) + 1))]
+        c = shapes[below][0]
+        weighted = (
+            Conv2d(numbers(2, c, 3, 3), numbers(2), padding=1), Conv2d(numbers(3, c, 1, 1)),
+            Conv2d(numbers(c, 1, 2, 2), numbers(c), padding=1, groups=c), BatchNorm(numbers(c), numbers(c)),
+        )  # fmt: skip
+        layer = weighted[rng.integers(4)] if rng.random() < 0.4 else SHAPELESS[rng.integers(len(SHAPELESS))]
+        fitting = [name for name in shapes if shapes[name][1:] == shapes[below][1:]]
+        if isinstance(layer, Add):
+            fitting = [name for name in fitting if shapes[name] == shapes[below]]
+        inputs = (below,) if layer.inputs else (below, str(rng.choice(fitting)))
+        try:
+            shape = layer.output_shape(*(shapes[name] for name in inputs))
+        except BadNetwork:  # the window no longer fits
+            continue
+        nodes.append(Node(f"{layer.kind}{i}", layer, inputs))
+        shapes[nodes[-1].name] = shape
+    top = list(shapes)[-1]
+    score = Dense(numbers(2, int(np.prod(shapes[top]))))
+    return Network((*nodes, Node("flat", Flatten(), (top,)), Node("score", score, ("flat",))), (2, 4, 4))
+
+
+def random_rule(rng: np.random.Generator, layer: Any, signs_known: bool) -> Rule:
+    if not layer.is_linear:
+        return rules.Pass()
+    rule = ANY_RULE[rng.integers(len(ANY_RULE))]
+    if isinstance(layer, MaxPool2d) and (not signs_known or rng.random() < 0.5):
+        rule = (WinnerTakeAll(), WinnerTakeAll("split"), WholeWindow())[rng.integers(3)]
+    stabilizer = (rules.NOTHING, rules.NOTHING, rules.signed(0.25), rules.relative(0.5))[rng.integers(4)]
+    return rule.with_options(
+        stabilizer=stabilizer, bias=str(rng.choice(["absorb", "absorb", "ignore", "redistribute"]))
+    )
+
+
+@pytest.mark.parametrize("dtype", ["exact", "float64"])
+def test_what_is_known_is_true_of_random_graphs(dtype: str) -> None:
+    arithmetic, used = exact.get(dtype), {"nonnegative": 0, "closed": 0}
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        network = random_network(rng).astype(arithmetic)
+        x, R = (arithmetic.array(rng.integers(-4, 5, shape) / 2) for shape in ((2, 2, 4, 4), (2, 2)))
+        nothing = prepare(network, {n.name: rules.Pass() for n in network.nodes}, REFERENCE, arithmetic)
+        chosen = {n.name: random_rule(rng, n.layer, nothing[n.name].known.nonnegative) for n in network.nodes}
+        found = []
+        for forget in (False, True):
+            ready = prepare(network, chosen, REFERENCE, arithmetic)
+            for node in ready.values():
+                for name in used:
+                    used[name] += getattr(node.known, name) and node.layer.is_linear
+                node.known = Known() if forget else node.known
+            values = activate(network, ready, x)
+            found.append(propagate(network, ready, values, R, kernels=REFERENCE))
+        (less, books), (all_of_it, wanted) = found
+        assert all((less[name] == all_of_it[name]).all() for name in all_of_it), seed
+        for row, other in zip(books, wanted, strict=True):
+            for account in ("arriving", "to_inputs", "bias", "stabilizer", "dropped", "padding"):
+                assert (getattr(row, account) == getattr(other, account)).all(), (seed, row.node, account)
+            assert dtype != "exact" or (row.residual == 0).all(), (seed, row.node, row.rule)
+    assert min(used.values()) > 100
+
+
+@pytest.mark.parametrize(
+    ("above", "closed", "nonnegative"),
+    [
+        ([Flatten(), Dense(np.ones((2, 8)))], {Zero(): True, ZPlus(): True, Flat(): False}, True),
+        ([ReLU(), Flatten(), Dense(np.ones((2, 8)))], {Zero(): True, Flat(): False}, True),
+        ([Pad(1, 1.0), Flatten(), Dense(np.ones((2, 32)))], {Zero(): True, Flat(): False}, True),
+        ([Pad(1, -1.0), Flatten(), Dense(np.ones((2, 32)))], {Zero(): True, Flat(): False}, False),
+        ([Tanh(), Flatten(), Dense(np.ones((2, 8)))], {Zero(): False}, False),
+        ([Flatten(), Identity()], {Zero(): False}, True),  # any relevance of the output may be asked for
+        ([], {Zero(): False}, True),
+    ],
+    ids=lambda value: "-".join(layer.kind for layer in value) if isinstance(value, list) else None,
+)
+def test_what_is_known_through_layers_that_pass(
+    above: Any, closed: dict[Rule, bool], nonnegative: bool
+) -> None:
+    layers = [Conv2d(np.ones((2, 1, 1, 1))), ReLU(), *above]
+    network = chain([(f"{i}", layer) for i, layer in enumerate(layers)], (1, 2, 2))
+    for rule, expected in closed.items():
+        chosen = {n.name: rule if n.layer.is_linear else rules.Pass() for n in network.nodes}
+        found = what_is_known(network, prepare(network, chosen, REFERENCE, exact.get("float64")))
+        assert found["0"].closed == expected
+        if above and above[-1].is_linear:
+            assert found[network.top].nonnegative == nonnegative
+
+
+def test_rules_of_ones_own_are_asked_with_the_layers_weights() -> None:
+    assert not known(second=Scaled())["first"].closed, "it hands relevance to activations of 0"
+    assert not known(second=ZPlus(), pool=WholeWindow())["first"].closed
+
+
+@pytest.mark.parametrize(("side", "dropped"), [(1, 7), (-1, 3)])
+def test_what_arrives_where_no_gate_is_open_is_dropped(side: int, dropped: int) -> None:
+    layer, a, R = Dense(np.array([[1.0], [-1.0]])), np.array([[1.0]]), np.array([[3.0, 7.0]])  # z = (1, -1)
+    row = lrpref.relprop(layer, OneSide(side), a, R).ledger
+    assert (row.dropped, row.to_inputs, row.residual) == (dropped, 10 - dropped, 0)
+
+
 # Batches larger than memory.
 
 
@@ -229,6 +406,57 @@ def test_a_batch_that_does_not_fit_after_all_is_halved() -> None:
         lrpref.explain(Plan(NETWORK, "epsilon", backend=Full(0)), X, 1)
 
 
+# What a plan, a target and a batch of one are told.
+
+
+def test_a_plan_is_told_what_it_wants() -> None:
+    for options, error, said in [
+        ({"network": "net.safetensors"}, BadNetwork, "a Network is wanted, such as lrpref.load reads"),
+        ({"network": Plan(NETWORK, "lrp-0")}, BadNetwork, "got <Plan for "),
+        ({"memory": None}, BadBackend, "memory is None: a number of bytes >= 0 is wanted"),
+        ({"memory": -1}, BadBackend, "memory is -1"),
+        ({"backend": None}, BadBackend, "backend is None: a name or a function table is wanted"),
+        ({"dtype": 64}, BadBackend, "unknown dtype 64"),
+    ]:
+        with pytest.raises(error, match=said):
+            Plan(**{"network": NETWORK, "composite": "lrp-0", **options})  # type: ignore[arg-type]
+    with pytest.raises(BadNetwork, match="a Network is wanted"):
+        lrpref.explain("net.safetensors", X)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("samples", [100, 0.5])
+@pytest.mark.parametrize(
+    "target", [[3], [0, 1], np.ones((1, 4)), np.ones((5, 3)), [0, 1, 2, 3, 9], [[1], [1, 2]], None], ids=str
+)
+def test_a_target_that_does_not_fit_the_batch_fits_no_part_of_it(samples: float, target: Any) -> None:
+    kernels = Small(samples, Plan(NETWORK, "epsilon").bytes_per_sample)
+    with pytest.raises(BadInput, match=r"for each of the 5 samples|out of range") as caught:
+        lrpref.explain(Plan(NETWORK, "epsilon", backend=kernels), X, target)
+    assert "\n" not in str(caught.value)
+    assert kernels.batches == [], "before the forward pass"
+
+
+@pytest.mark.parametrize("dtype", ["exact", "ball"])
+def test_exact_numbers_and_relevances_of_the_output_are_split_too(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = chain([("first", Dense(draw.normal(size=(3, 2)))), ("relu", ReLU()),
+                     ("score", Dense(draw.normal(size=(2, 3)), draw.normal(size=2)))], (2,))  # fmt: skip
+    x, R = draw.normal(size=(3, 2)), draw.normal(size=(3, 2))
+    whole = lrpref.explain(network, x, R, "gamma", dtype=dtype)
+    monkeypatch.setattr(Reference, "free_memory", lambda self: 1)
+    parts = lrpref.explain(network, x, R, "gamma", dtype=dtype)
+    assert "3 parts" in parts.warnings[-1]
+    assert (exact.as_float(parts.relevance) == exact.as_float(whole.relevance)).all()
+    assert np.abs(exact.as_float(parts.ledger.residual)).max() <= (0 if dtype == "exact" else 1e-30)
+
+
+def test_one_sample_keeps_all_its_relevances_however_little_memory_there_is() -> None:
+    e = lrpref.explain(Plan(NETWORK, "epsilon", backend=Small(0.5, 1000)), X[:1], 1)
+    assert e.at("first").shape == (1, 3, 8, 8)
+    assert not [note for note in e.warnings if "split" in note]
+
+
 # Parts of a.
 
 
@@ -243,21 +471,29 @@ def test_parts_are_taken_when_a_is_known() -> None:
     assert taken(np.array([5.0]), a).tolist() == [[5, 5, 5]]
     assert isinstance(np.exp(-part), Part)
     assert np.exp(-part).shape == (3,)
+    for decide in (lambda: 1 if part > 0 else 0, lambda: np.where(part > 0, 1.0, 0.5), lambda: part.clip(0, 1)):
+        with pytest.raises((TypeError, AttributeError)):  # a decision about numbers that are not there
+            decide()
+
+
+@pytest.mark.parametrize("function", [
+    lambda a: np.where(a > 0, 1.0, 0.5), lambda a: np.clip(a, 0, 1), lambda a: a if a > 0 else -a,
+], ids=["where", "clip", "if"])  # fmt: skip
+def test_numbers_of_a_that_are_not_there_yet_cannot_be_asked_for(function: Any) -> None:
+    with pytest.raises(TypeError, match=r"numpy.where|numpy.clip|not there yet"):
+        function(lower((3,)))
 
 
 @dataclass(frozen=True)
 class Logistic(Rule):
     """A rule with a function of a that no kernel knows by name."""
 
-    def shares(self, a: Part, w: Array, b: Array) -> list[rules.Share]:
-        return [rules.Share([(1 / (1 + np.exp(-a)), abs(w))], abs(b))]
+    def shares(self, a: Part, w: Array, b: Array) -> list[Share]:
+        return [Share([(1 / (1 + np.exp(-a)), abs(w))], abs(b))]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_function_of_ones_own_runs_on_every_backend(backend: str) -> None:
-    chosen: dict[str, Rule] = {
-        n.name: Logistic() for n in NETWORK.nodes if isinstance(n.layer, Conv2d | Dense)
-    }
     net = chain([("conv", NETWORK.nodes[0].layer), ("flat", Flatten()),
                  ("score", Dense(draw.normal(size=(2, 192))))], (2, 8, 8))  # fmt: skip
     chosen: dict[str, Rule] = {"conv": Logistic(), "score": Logistic()}
