@@ -14,7 +14,6 @@ Indices: n samples; k outputs, c and j inputs (channels, or neurons); (y, x) the
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +23,8 @@ import numpy as np
 from numba import prange
 
 from lrpref.errors import BadBackend
-from lrpref.kernels.elementwise import FUNCTIONS
+from lrpref.kernels.host import Host
 from lrpref.kernels.operations import Array, Gate, Operation, Sums, Term, taken
-from lrpref.kernels.reference import free_memory
 from lrpref.kernels.signs import check_finite, zeros, zeros_like
 
 Geometry = tuple[int, int, int, int, int, int]
@@ -399,7 +397,7 @@ def _compilable(x: Array) -> Array:
     return np.require(x, None, ["C", "W"])
 
 
-class Table:
+class Table(Host):
     """
     The function table of `operations.py`, on loops.
 
@@ -569,24 +567,6 @@ class Table:
         sums = zeros((len(parts),), parts)
         self._run(_sum, parts, sums)
         return sums
-
-    def activation(self, name: str, x: Array, *parameters: Any) -> Array:
-        return FUNCTIONS[name][0](x, *parameters)
-
-    def upload(self, x: Array) -> Array:
-        return x
-
-    def download(self, x: Array) -> Array:
-        return x
-
-    def device_name(self) -> str:
-        return f"cpu {platform.machine()}"
-
-    def free_memory(self) -> int:
-        return free_memory()
-
-    def prepare(self, op: Operation, w: Array) -> Array:
-        return w
 
 
 PLAIN = Table(compiled=False)

@@ -6,14 +6,12 @@ float64, longdouble, and on `object` arrays of rationals or balls. `operations.p
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lrpref.kernels.elementwise import FUNCTIONS
+from lrpref.kernels.host import Host
 from lrpref.kernels.operations import Array, Gate, Operation, Sums, Term, taken
 from lrpref.kernels.signs import check_finite, equal, greater, per_sample, zeros, zeros_like
 
@@ -36,7 +34,7 @@ def _crop(padded: Array, op: Operation) -> Array:
     return padded[:, :, top : top + h, left : left + w]
 
 
-class Reference:
+class Reference(Host):
     """The function table of `operations.py` in NumPy; other backends replace the lines they do better."""
 
     # The linear maps and their transposes, side by side.
@@ -270,48 +268,6 @@ class Reference:
     def per_sample(self, x: Array) -> Array:
         """Sum over everything but the samples: (N, ...) -> (N,), in float64 or the arithmetic of x."""
         return per_sample(x)
-
-    def activation(self, name: str, x: Array, *parameters: Any) -> Array:
-        """Apply a function of `elementwise.FUNCTIONS`, element by element."""
-        return FUNCTIONS[name][0](x, *parameters)
-
-    # Where the numbers live: here, on the host, as they are.
-
-    def upload(self, x: Array) -> Array:
-        """Bring an array to where the backend computes."""
-        return x
-
-    def download(self, x: Array) -> Array:
-        """Bring an array back to the host."""
-        return x
-
-    def device_name(self) -> str:
-        """Say where it computes."""
-        return f"cpu {platform.machine()}"
-
-    def free_memory(self) -> int:
-        """Tell how many bytes are free."""
-        return free_memory()
-
-    def prepare(self, op: Operation, w: Array) -> Any:
-        """Lay out the weights as this backend wants them; done once for each set of weights."""
-        return w
-
-
-def free_memory() -> int:
-    """
-    Tell how much of the host's memory is free.
-
-    Returns
-    -------
-    int
-        Bytes; where the system does not say, more than there can be.
-    """
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        return 1 << 62
 
 
 REFERENCE = Reference()

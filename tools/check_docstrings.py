@@ -21,6 +21,7 @@ from numpydoc.validate import validate
 
 import lrpref
 from lrpref.kernels.device import Device
+from lrpref.kernels.host import Host
 from lrpref.kernels.reference import Reference
 
 CHECKS = set(
@@ -64,7 +65,7 @@ def table(module: ModuleType) -> set[str]:
     """Name what is documented once for many: the function table, the device, and the activations' module."""
     if module.__name__ == "lrpref.kernels.elementwise":
         return set(vars(module))
-    documented = set(vars(Reference))  # by kernels/operations.py
+    documented = {*vars(Reference), *vars(Host)}  # by kernels/operations.py
     if module.__name__ == "lrpref.kernels.device":
         documented |= {name for name, value in vars(Device).items() if inspect.getdoc(value)}
     return documented if module.__name__.startswith("lrpref.kernels.") else set()
