@@ -318,9 +318,7 @@ class Table(Reference):
         own, sign = (R, 0) if gate is None else gate
         s = np.empty(R.shape, R.dtype)
         found = self._terms(op, a, terms)
-        sums = shifted.quotient(
-            op, found, bias, R, given(own, R.dtype), sign, eps.astype(R.dtype), signed, s
-        )
+        sums = shifted.quotient(op, found, bias, R, given(own, R.dtype), sign, eps.astype(R.dtype), signed, s)
         return s, Sums(*sums.T)
 
     def redistribute(

@@ -269,7 +269,7 @@ class Convolution:
         if isinstance(w, np.ndarray):
             w = self.device.upload(np.ascontiguousarray(w)) if plain else w
         else:
-            w = self._contiguous(w) if plain else self.device.download(w)
+            w = self._aligned(w) if plain else self.device.download(w)
         return Prepared(self, op, w, plain)
 
     def _product(self, rung: int, w: Any, geometry: np.ndarray[Any, np.dtype[Any]], taps: Taps) -> Product:
@@ -491,6 +491,11 @@ class Convolution:
     def _contiguous(self, x: DeviceArray) -> DeviceArray:
         return x if x.flags.c_contiguous else x.copy()
 
+    def _aligned(self, x: DeviceArray) -> DeviceArray:
+        """Make vector loads possible: a slice of some larger array may begin anywhere."""
+        x = self._contiguous(x)
+        return x.copy() if int(x.data.ptr) % _ALIGNED else x
+
     def _fitting(self, x: DeviceArray, shape: tuple[int, ...], what: str) -> DeviceArray:
         if x.shape != shape:
             raise BadBackend(f"{what} has shape {x.shape}, not {shape}")
@@ -521,7 +526,8 @@ class _Run:
     """One step on its way to the device: what it reads and writes, and the kernels that are launched."""
 
     def __init__(self, convolution: Convolution, dtype: Any, w: Prepared, out: DeviceArray) -> None:
-        self.device, self.dtype, self.out = convolution.device, np.dtype(dtype), out
+        self.convolution, self.device = convolution, convolution.device
+        self.dtype, self.out = np.dtype(dtype), out
         self.few = w.plain is not None and len(out) <= _SAMPLES_DENSE
         self.terms = np.zeros((), _TERMS)
         self.ending = np.zeros((), _ENDING)
@@ -569,8 +575,7 @@ class _Run:
         self.terms["source"] = (0, 0, *self._values(s), 0, 0)
 
     def _values(self, p: DeviceArray) -> tuple[int, int]:
-        if self.few and int(p.data.ptr) % _ALIGNED:  # a slice of some larger array
-            p = p.copy()
+        p = self.convolution._aligned(p) if self.few else p
         one_for_all = len(p) == 1 < len(self.out)
         return self._address(p), 0 if one_for_all else p.size // len(p)
 
@@ -705,7 +710,8 @@ def _check_indices(g: Any, samples: int) -> None:
     """Refuse what 32-bit indices cannot count: a sample's numbers, and the pixels of all samples."""
     groups, plane = int(g["groups"]), int(g["height"]) * int(g["width"])
     source = int(g["source_height"]) * int(g["source_width"])
-    most = max(samples * plane, groups * int(g["rows"]) * plane, groups * int(g["inner"]) * source)
+    phases = int(g["phases_y"]) * int(g["phases_x"]) * int(g["plane_height"]) * int(g["plane_width"])
+    most = max(samples * phases, groups * int(g["rows"]) * plane, groups * int(g["inner"]) * source)
     if most >= 2**31 - 2**10:  # a tile may look a little past the end
         raise BadBackend(
             f"{samples} samples have more pixels or numbers ({most}) than the CUDA kernels can count: "

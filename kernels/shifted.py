@@ -682,9 +682,7 @@ def quotient(
     c = forward_correlation(op)
     blocks = cut(len(s), op.groups, packed[0][2], c)
     sums = np.zeros((len(s) * math.prod(blocks), 3))
-    work = partial(
-        _divide, packed, c, blocks, b, _flat(R), _flat(own), sign, eps, signed, _flat(s), sums
-    )
+    work = partial(_divide, packed, c, blocks, b, _flat(R), _flat(own), sign, eps, signed, _flat(s), sums)
     share(len(sums), work)
     return _of_samples(sums, len(s))
 

@@ -97,9 +97,7 @@ def _write_loop(builder: Any, real: Any, lanes: int, vectors: int, data: Any, ar
     def everywhere(x: Any) -> Any:
         nothing = ir.Constant(vector, ir.Undefined)
         first = builder.insert_element(nothing, x, _INT32(0))
-        return builder.shuffle_vector(
-            first, nothing, ir.Constant(ir.VectorType(_INT32, lanes), [0] * lanes)
-        )
+        return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INT32, lanes), [0] * lanes))
 
     sums = {cell: code.alloca_once(builder, vector) for cell in cells}  # LLVM keeps them in registers
     with builder.if_else(builder.icmp_signed("!=", add, index(0))) as (onward, anew):

@@ -1,10 +1,9 @@
-"""The backend `cupy` on the emulated device: its very launcher and kernels, against the float64 reference."""
+"""The backend `cupy` against the float64 reference: launcher and kernels, on the device of `devices.py`."""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 import subprocess
 import sys
 import types
@@ -13,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from emulator import EmulatedDevice, KernelFault, requirement
+from devices import REAL, SCHEDULES, compared, emulated
+from devices import device as make_device
+from emulator import EmulatedDevice, KernelFault
 from strategies import LAYERS, MAPS, Case, dyadic, fixed_cases, lower, rules_of, variants
 
 from lrpref import exact, kernels, relprop
@@ -25,14 +26,11 @@ from lrpref.kernels.operations import A, Array, Operation, Part, Window
 from lrpref.kernels.reference import Reference
 from lrpref.kernels.signs import negative, ones_like, positive
 
-emulated = pytest.mark.skipif(
-    bool(requirement()) and not os.environ.get("LRPREF_NOTHING_SKIPPED"), reason=requirement()
-)
+host = pytest.mark.skipif(REAL, reason="no kernel runs here")
 
 REFERENCE = Reference()
 GATHERS = tuple(name for name in MAPS if name not in cupy_cuda.CONVOLUTIONS)
 DTYPES = ("float32", "float64")
-SCHEDULES = (0, 1, 2)
 
 # float32 rounds by 6e-8 and the sums here have at most 54 products of both signs, so 54 * 6e-8 = 3e-6 of the
 # largest magnitudes; float64 likewise 6e-15. The bounds are those that the backend promises.
@@ -43,7 +41,7 @@ ROUNDED = {"float32": 2.0**-23, "float64": 2.0**-52}
 
 @functools.cache
 def table(schedule: int) -> Table:
-    return Table(EmulatedDevice(schedule=schedule, shuffle_blocks=schedule == 2))
+    return Table(make_device(schedule))
 
 
 def close(got: Array, want: Array, bound: float) -> bool:
@@ -212,7 +210,7 @@ def compare_totals(t: Table, x: Array, dtype: str) -> None:
     compare_sums(t.download(t.mean_square(t.upload(x))), (wide**2).mean(1), (wide**2).mean(1), 1e-14)
 
 
-@emulated
+@compared
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", MAPS)
@@ -220,14 +218,14 @@ def test_steps_against_the_reference(name: str, dtype: str, schedule: int) -> No
     compare_all_steps(table(schedule), name, dtype, 6 if name in GATHERS else 3)
 
 
-@emulated
+@compared
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_max_pooling_and_its_winners(dtype: str, schedule: int) -> None:
     compare_pooling(table(schedule), dtype, 20)
 
 
-@emulated
+@compared
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_small_grids_go_round(monkeypatch: pytest.MonkeyPatch, dtype: str, schedule: int) -> None:
@@ -239,7 +237,7 @@ def test_small_grids_go_round(monkeypatch: pytest.MonkeyPatch, dtype: str, sched
 PARAMETERS = {"leaky_relu": (0.125,), "clip": (-0.5, 6.0), "elu": (1.5,)}
 
 
-@emulated
+@compared
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_activation(name: str, dtype: str) -> None:
@@ -253,7 +251,7 @@ def test_activation(name: str, dtype: str) -> None:
     assert np.isnan(t.download(t.activation(name, t.upload(np.full(3, np.nan, dtype)), *parameters))).all()
 
 
-@emulated
+@compared
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sums_are_float64(dtype: str) -> None:
     x = np.random.default_rng(1).normal(size=(3, 2, 40, 9)).astype(dtype)
@@ -261,7 +259,7 @@ def test_sums_are_float64(dtype: str) -> None:
     compare_totals(table(2), x, dtype)
 
 
-@emulated
+@compared
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_rule_on_every_layer(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(cupy_cuda, "table", lambda: table(1))
@@ -278,7 +276,7 @@ def test_every_rule_on_every_layer(monkeypatch: pytest.MonkeyPatch, name: str) -
                 assert (np.abs(got - want) <= CLOSE["float64"] * np.abs(R).sum()).all(), (variant, account)
 
 
-@emulated
+@compared
 @pytest.mark.parametrize("name", MAPS)
 def test_the_same_bits_in_every_run(name: str) -> None:
     # each sum has one order, whatever runs first
@@ -296,7 +294,7 @@ def test_the_same_bits_in_every_run(name: str) -> None:
     assert len(found) == 1
 
 
-@emulated
+@compared
 @pytest.mark.parametrize("name", MAPS)
 def test_an_empty_batch_gives_empty_results(name: str) -> None:
     t = table(0)
@@ -326,7 +324,7 @@ def test_an_empty_batch_gives_empty_results(name: str) -> None:
     assert t.device.launches == launched, "a GPU refuses an empty grid"
 
 
-@emulated
+@compared
 @pytest.mark.parametrize("name", MAPS)
 def test_arrays_that_are_not_contiguous_are_copied(name: str) -> None:
     t = table(0)
@@ -352,7 +350,7 @@ def test_arrays_that_are_not_contiguous_are_copied(name: str) -> None:
         assert (t.download(t.activation("relu", strided(v.a))) == np.maximum(v.a, 0)).all()
 
 
-@emulated
+@compared
 @pytest.mark.parametrize("dtype", ["float16", "int64", "complex64"])
 def test_other_dtypes_are_refused(dtype: str) -> None:
     t = table(0)
@@ -370,7 +368,7 @@ def test_other_dtypes_are_refused(dtype: str) -> None:
             call()
 
 
-@emulated
+@compared
 def test_what_does_not_fit_is_refused() -> None:
     t = table(0)
     a, w = (t.upload(np.ones(shape, "float32")) for shape in ((2, 3, 4, 4), (3, 1, 1)))
@@ -410,7 +408,7 @@ def test_out_of_memory_is_one_clear_line() -> None:
         t.activation("relu", a)
 
 
-@emulated
+@compared
 @pytest.mark.parametrize("name", MAPS)
 def test_an_overflow_shows(name: str) -> None:
     t, found = table(0), False
@@ -427,7 +425,7 @@ def test_an_overflow_shows(name: str) -> None:
     assert found
 
 
-@emulated
+@compared
 def test_a_negative_zero_counts_as_zero() -> None:
     t = table(0)
     z, R, one = (t.upload(np.full((1, 2), x, "float32")) for x in (-0.0, 3.0, 1.0))
@@ -585,6 +583,7 @@ UNKNOWN = "cudaErrorUnknown: so it is"
 DRIVER = "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
 
 
+@host
 @pytest.mark.parametrize(
     ("runtime", "message"),
     [
@@ -605,6 +604,7 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, runtime: Any, 
     assert kernels.automatic() == "cpu"
 
 
+@host
 def test_without_cupy_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
@@ -613,6 +613,7 @@ def test_without_cupy_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch)
         kernels.backend("cupy")
 
 
+@host
 def test_a_cupy_that_does_not_work_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     cupy = fake_cupy()
     cupy.cuda.nvrtc.getVersion = fail("libnvrtc.so.13 is not there\nand more")
@@ -623,6 +624,7 @@ def test_a_cupy_that_does_not_work_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     assert "pip install" in device.available()
 
 
+@host
 @pytest.mark.skipif(device.available() == "", reason="a GPU answers here")
 def test_without_a_gpu_cupy_is_refused_and_auto_means_cpu() -> None:
     with pytest.raises(BadBackend):
@@ -630,12 +632,14 @@ def test_without_a_gpu_cupy_is_refused_and_auto_means_cpu() -> None:
     assert kernels.automatic() == "cpu"
 
 
+@host
 def test_importing_the_backend_imports_no_cupy() -> None:
     code = "import sys, lrpref.kernels.cupy_cuda; print('cupy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
 
+@host
 def test_the_cupy_device_compiles_once_and_passes_structs_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
     cupy = fake_cupy()
     install(monkeypatch, cupy)
@@ -651,13 +655,18 @@ def test_the_cupy_device_compiles_once_and_passes_structs_by_value(monkeypatch: 
     ((grid, block, arguments, shared),) = cupy.calls
     assert (grid, block, shared) == ((1, 2), (256,), 60_000)
     assert functions[0].max_dynamic_shared_size_bytes == 60_000
-    assert arguments[:3] == (x, None, np.int32(3))
+    assert arguments[0] is x
+    # None would arrive as some other address than 0: https://github.com/cupy/cupy/issues/9046
+    assert type(arguments[1]) is np.uint64
+    assert arguments[1:3] == (0, 3)
+    assert gpu.function("code", ("-DREAL=float",), "one") is functions[0]
     # CuPy takes arrays of size one by value; a scalar of a structured dtype only since version 14
     assert isinstance(arguments[3], np.ndarray)
     assert arguments[3].size == 1
     assert arguments[3].tobytes() == sizes.tobytes()
 
 
+@host
 def test_the_cupy_devices_errors_are_clear_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, fake_cupy())
     gpu = device.CuPyDevice()

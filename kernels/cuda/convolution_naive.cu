@@ -5,9 +5,10 @@
 //
 // Each product reads both of its factors from memory, so the caches do all the work; and the transposed formula
 // divides in its innermost loop. What is right here is what the faster rungs are compared with.
+// The terms (a+, w+) and (a-, w-) of one share read a once: the sign of a_j says which weight it meets.
 // Weights lie as they came: (K, C / groups, kh, kw). Threads: outputs in the order (channel, sample, pixel).
 
-__device__ __forceinline__ REAL product(const Geometry& g, const Term& from, const REAL* w, int group, int row, int sample, int v,
+__device__ __forceinline__ REAL product(const Geometry& g, const Term& from, const REAL* w, const REAL* w_negative, int group, int row, int sample, int v,
                         int u) {
     REAL sum = 0;
     for (int c = 0; c < g.inner; ++c)
@@ -28,9 +29,9 @@ __device__ __forceinline__ REAL product(const Geometry& g, const Term& from, con
                     k_j = ((long long)group * g.rows + row) * g.inner + c;
                 }
                 if (y < 0 || y >= g.source_height || x < 0 || x >= g.source_width) continue;
-                const REAL p = from.p[sample * from.sample_stride +
-                                      ((group * g.inner + c) * g.source_height + y) * g.source_width + x];
-                sum += take(from.part, p) * w[(k_j * g.kernel_y + i) * g.kernel_x + l];
+                const REAL p = take(from.part, from.p[sample * from.sample_stride +
+                                      ((group * g.inner + c) * g.source_height + y) * g.source_width + x]);
+                sum += p * (p < 0 ? w_negative : w)[(k_j * g.kernel_y + i) * g.kernel_x + l];
             }
     return sum;
 }
@@ -45,8 +46,9 @@ __device__ __forceinline__ void convolve(const Geometry& g, const Terms& terms, 
     Sums sums;
     REAL value = 0;
     for (int t = 0; t < terms.count; ++t) {
-        const Term& from = STEP == REDISTRIBUTE ? terms.source : terms.term[t];
-        const REAL sum = product(g, from, terms.term[t].w, group, row, at.sample, v, u);
+        const Term& term = terms.term[t];
+        const Term& from = STEP == REDISTRIBUTE ? terms.source : term;
+        const REAL sum = product(g, from, term.w, term.w_negative, group, row, at.sample, v, u);
         if (STEP == REDISTRIBUTE)
             put<STEP>(g, terms, e, at, channel, t, sum, e.out, sums);
         else

@@ -1,8 +1,14 @@
 // What rungs 3 and 4 share: the way through the inner dimension, two tiles in shared memory at a time.
 //
-// While a block computes on one pair of tiles, cp.async brings the next: `Stages` knows which. For each term it walks over
-// (tap, DEPTH inner channels); a thread fetches always the same column, so where that column looks changes
+// While a block computes on one pair of tiles, cp.async brings the next: `Stages` knows which. For each term it walks
+// over (tap, DEPTH inner channels); a thread fetches always the same column, so where that column looks changes
 // with the tap only, and from channel to channel its address moves by one plane.
+//
+// Rungs 1 and 2 read a once for the pair (a+, w+), (a-, w-); here each term walks over a by itself. Time goes into the
+// products, and each term has its own: a tensor core cannot choose a weight by a value's sign, and elsewhere a choice
+// costs as much as a multiply-add. Reading costs little beside them: a thread copies one value for 128 multiply-adds
+// (rung 4: for 12 instructions of the tensor cores), while it computes. To save the second copy, a third tile would
+// have to lie in shared memory, which then has room for fewer blocks.
 
 // A block's tile: ROWS x COLUMNS outputs, DEPTH of the inner dimension, LD columns apart in shared memory.
 template <int ROWS_, int DEPTH_, int PAD> struct Shape {

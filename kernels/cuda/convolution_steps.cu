@@ -34,8 +34,13 @@ struct Geometry {
 
 // One term (p, w). p is a constant or `part` of a: 0 all of it, 1 a+ = max(0, a), 2 a- = min(0, a).
 // A constant (ones, the bounds of z^B) may be one sample for all: sample_stride 0.
+//
+// The pair (a+, w+), (a-, w-) needs one look at a only: what is in a+ is not in a-, so in steps 1 and 2
+//     a+ w+ + a- w- = a (a < 0 ? w- : w+)
+// and the launcher of rungs 1, 2 and `thin` makes one term of the two: p = a, w = w+, w_negative = w-.
 struct Term {
     const REAL* w;
+    const REAL* w_negative;  // where p < 0; otherwise, and for all other terms, w itself
     const REAL* p;
     long long sample_stride;
     int part, unused;

@@ -2,7 +2,8 @@
 // reading them is the whole cost; no tile in shared memory could make it less. Weights lie as they came, (K, J).
 //
 // A block serves up to 8 samples at a time, which share one reading of the weights. Neighbouring threads read
-// neighbouring groups of 4 weights (one 16-byte load where J is a multiple of 4).
+// neighbouring groups of 4 weights (one 16-byte load where J is a multiple of 4). Each term of a share has weights of
+// its own, and those are the traffic; a is few numbers, and comes from the cache when the second term asks for it.
 //     forward    a warp for 2 outputs: its lanes share the sum over j, and add up by shuffles
 //     backward   a lane for 4 inputs, 8 slices of the outputs k beside each other, added in their order at the end
 constexpr int SAMPLES = 8, WARPS = 8, OUTPUTS = 2;
