@@ -33,8 +33,8 @@ from strategies import (
 from lrpref import exact, kernels, relprop, rules
 from lrpref.errors import BadBackend
 from lrpref.kernels import loops, reference
-from lrpref.kernels.reference import REFERENCE
 from lrpref.kernels.operations import Array, Operation, Window
+from lrpref.kernels.reference import REFERENCE
 
 PLAIN, COMPILED = loops.PLAIN, loops.COMPILED
 TABLES = {"numpy": REFERENCE, "compiled loops": COMPILED}
