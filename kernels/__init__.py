@@ -7,6 +7,7 @@ layers or rules.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 from lrpref.errors import BadBackend
@@ -43,10 +44,20 @@ def backend(name: str) -> Any:
     BadBackend
         If there is no such backend, or what it needs is missing.
     """
+    if not isinstance(name, str):
+        raise BadBackend(f"backend is {name!r:.60}: wanted is auto, {', '.join(BACKENDS)}")
     name = automatic() if name == "auto" else name
+    _check_threads()
     if name not in _MODULES:
         raise BadBackend(f"unknown backend {name!r}: there are auto, {', '.join(BACKENDS)}")
     return importlib.import_module(f"lrpref.kernels.{_MODULES[name]}").table()
+
+
+def _check_threads() -> None:
+    """Refuse what Numba would end with a traceback for."""
+    count = os.environ.get("NUMBA_NUM_THREADS", "")
+    if count.lstrip("+-").isdigit() and int(count) < 1:
+        raise BadBackend(f"NUMBA_NUM_THREADS is {count}: a whole number >= 1 is wanted")
 
 
 def automatic() -> str:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
+from llvmlite import binding  # type: ignore[import-untyped, unused-ignore]
 
 from lrpref.errors import BadBackend
 from lrpref.kernels.operations import Array
@@ -36,9 +42,48 @@ def compiled(function: Function, **options: Any) -> Function:
     """
     options |= {"nogil": True, "error_model": "numpy"}
     try:
-        return numba.njit(cache=True, **options)(function)
+        made = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # Numba finds no folder that it may write its cache to
         return numba.njit(**options)(function)
+    if hasattr(made, "_cache"):  # not where NUMBA_DISABLE_JIT is set
+        made._cache = _Cache(made._cache)
+    return made
+
+
+class _Cache:
+    """
+    Numba's cache on disk, but tied to all our sources, and never in the way.
+
+    Numba asks whether the file of a function has changed, not whether those have that it calls, nor on which
+    processor they were compiled. And a cache that is full or broken is no reason to fail.
+    """
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+        file = cache._cache_file
+        file._source_stamp = (file._source_stamp, _stamp())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def load_overload(self, *arguments: Any) -> Any:
+        try:
+            return self._cache.load_overload(*arguments)
+        except Exception:  # whatever a broken file can cause: then it is compiled anew
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
+            self._cache.save_overload(*arguments)
+
+
+@cache
+def _stamp() -> str:
+    """Hash the sources of the kernels, and what this processor can do."""
+    found = hashlib.sha256(binding.get_host_cpu_features().flatten().encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def reordered(function: Function) -> Function:

@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numba
 import numpy as np
 
+from lrpref.errors import BadBackend
 from lrpref.kernels import pooling, shifted
 from lrpref.kernels.compiled import compiled, given, reordered, share
 from lrpref.kernels.operations import Array, Gate, Operation, Sums, Term
@@ -367,5 +369,13 @@ def table() -> Table:
     -------
     Table
         The function table.
+
+    Raises
+    ------
+    BadBackend
+        If Numba's compiler is turned off.
     """
+    config: Any = numba.config
+    if config.DISABLE_JIT:
+        raise BadBackend("backend 'cpu' is compiled, and NUMBA_DISABLE_JIT is set: unset it, or use 'numpy'")
     return Table()

@@ -376,9 +376,20 @@ def relprop(layer: Layer, rule: Rule | str, a: Any, R: Any, *, backend: str = "n
     kernels = get_backend(backend)
     rule = parse(rule) if isinstance(rule, str) else rule
     if not isinstance(layer, Layer) or not isinstance(rule, Rule):
-        raise BadRule(f"relprop takes a layer and a rule, such as 'gamma(0.25)'; got {rule!r:.60}")
+        got = rule if isinstance(layer, Layer) else layer
+        raise BadRule(f"relprop takes a layer and a rule, such as 'gamma(0.25)'; got {got!r:.60}")
     if len(inputs) != (layer.inputs or max(2, len(inputs))):
         raise BadInput(f"{layer.kind} takes {layer.inputs or '2 or more'} inputs; got {len(inputs)}")
+    for x in (value for value in vars(layer).values() if isinstance(value, np.ndarray)):
+        if x.dtype.kind not in "biufO" or (x.dtype.kind == "f" and not np.isfinite(x).all()):
+            raise BadInput(f"{layer.kind}'s arrays are to be finite real numbers; got {x.dtype}")
+    if any(x.ndim < 2 or 0 in x.shape or len(x) != len(inputs[0]) for x in inputs):
+        got = ", ".join(str(x.shape) for x in inputs)
+        raise BadInput(
+            f"a is {got}: wanted is (N, ...), with as many samples in each, and at least one number"
+        )
+    if len({x.dtype for x in inputs}) > 1:
+        raise BadInput(f"inputs of one dtype are wanted; got {', '.join(str(x.dtype) for x in inputs)}")
     for x in (*inputs, _numbers(R)):
         if x.dtype.kind not in "fO" or (x.dtype.kind == "f" and not np.isfinite(x).all()):
             raise BadInput("a and R are to be finite real numbers")

@@ -6,7 +6,10 @@ and what would be right. The command line prints it and ends with exit code 2.
 
 
 class LrprefError(Exception):
-    """Base of all errors that bad input can cause."""
+    """Base of all errors that bad input can cause; the text is one line, whatever it quotes."""
+
+    def __init__(self, text: object = "") -> None:
+        super().__init__(" ".join(str(text).splitlines()))
 
 
 class BadNetwork(LrprefError):

@@ -183,6 +183,8 @@ def get(name: str) -> Arithmetic:
     BadBackend
         If there is none, or its library is missing.
     """
+    if not isinstance(name, str):
+        raise BadBackend(f"dtype is {name!r:.60}: wanted is one of {', '.join(DTYPES)}")
     if name in ("float32", "float64", "longdouble"):
         return Arithmetic(name, np.dtype(name), float)
     if name not in DTYPES:

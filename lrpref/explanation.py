@@ -184,7 +184,7 @@ def explain(
 
 def _explain(plan: Plan, x: Any, target: heads.Target, watch: Callable[[str], None] | None) -> Explanation:
     network, canonical = plan.network, plan.canonical
-    x = network.check_input(x)
+    x = np.array(network.check_input(x))  # its own: the caller may write into theirs
     target = heads.read(target, (len(x), *canonical.shapes[canonical.top]))
     # what overflows is caught where it does harm, with the node's name
     with np.errstate(over="ignore", invalid="ignore"), plan.precision():

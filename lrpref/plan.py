@@ -17,6 +17,12 @@ from lrpref.kernels import backend as get_backend
 from lrpref.network import INPUT, Network
 from lrpref.rules import Pass, Rule
 
+FUNCTIONS = (
+    "upload", "download", "prepare", "free_memory", "device_name", "preactivation", "quotient",
+    "redistribute", "max_pool2d", "max_pool2d_winners", "activation", "mean_square", "per_sample",
+)  # fmt: skip
+"""What a plan calls of a function table."""
+
 EXACT_LIMIT = 500
 """Neurons of a layer up to which `exact` is offered: denominators grow with width and depth."""
 
@@ -70,15 +76,16 @@ class Plan:
             raise BadNetwork(
                 f"a Network is wanted, such as lrpref.load reads from a file; got {network!r:.60}"
             )
-        if not isinstance(memory, int | float) or not memory >= 0:
+        if not isinstance(memory, int | float | np.number) or not memory >= 0:
             raise BadBackend(f"memory is {memory!r:.60}: a number of bytes >= 0 is wanted")
         self.network, self.dtype = network, dtype
         self.arithmetic = exact.get(dtype)
         if isinstance(backend, str):
             self.backend = automatic() if backend == "auto" else backend
             self.kernels = get_backend(self.backend)
-        elif not hasattr(backend, "quotient"):
-            raise BadBackend(f"backend is {backend!r:.60}: a name or a function table is wanted")
+        elif lacking := _lacking(backend):
+            what = f"a name, or a function table; it lacks {', '.join(lacking)}"
+            raise BadBackend(f"backend is {backend!r:.60}: wanted is {what}")
         else:
             self.backend, self.kernels = f"{type(backend).__module__}.{type(backend).__name__}", backend
         if dtype not in ("float32", "float64") and self.backend != "numpy":
@@ -198,6 +205,11 @@ def what_is_known(network: Network, prepared: Mapping[str, Prepared]) -> dict[st
     }
 
 
+def _lacking(backend: Any) -> list[str]:
+    """Name the functions of the table that are not there."""
+    return [name for name in FUNCTIONS if not callable(getattr(backend, name, None))]
+
+
 def _canonical(network: Network, arithmetic: exact.Arithmetic) -> Network:
     """Fold; rationals and balls without rounding, floats in float64 before they are rounded to dtype."""
     scored = network.before_softmax()
@@ -219,6 +231,8 @@ def _rules(network: Network, composite: Any, given: Mapping[str, Rule] | None) -
     if given is None:
         chosen = composites.get(composite)
         return chosen.name, chosen.rules(network)
+    if not isinstance(given, Mapping):
+        raise BadRule(f"rules are {given!r:.60}: wanted is a rule for each node, by name")
     unknown = [name for name in given if network.merged.get(name, name) not in network.shapes]
     missing = [node.name for node in network.nodes if node.layer.is_linear and node.name not in given]
     if unknown or missing:

@@ -191,7 +191,7 @@ def describe(
         "network": {"name": e.network.name, "path": e.network.source, "sha256": e.network.digest,
                     "sha256_is": "of graph and weights before folding",
                     "provenance": dict(e.network.provenance)},
-        "input": {"shape": list(e.x.shape), "sha256": digest_of(e.x)},
+        "input": {"shape": list(e.x.shape), "sha256": digest_of(arrays.get("input", e.x))},
         "explained": explained,
         "composite": e.composite,
         "rules": {node.name: str(e.rules[node.name]) for node in e.canonical.nodes if node.name in e.rules},

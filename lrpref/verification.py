@@ -18,6 +18,9 @@ from lrpref.network import Network
 from lrpref.record import BOUNDS, FILES, arrays_of, canonical_json, describe, digest_of, read, sha256
 from lrpref.rules import Rule, parse
 
+SPLIT = "the batch was split"
+"""How the note begins that tells of a batch larger than memory."""
+
 BOOKS = ("explained", "ledger", "totals", "warnings")
 """What audit.json says of the result."""
 
@@ -153,6 +156,8 @@ def _same_books(old: Mapping[str, Any], new: Mapping[str, Any], bound: float) ->
 
 def _books(record: Mapping[str, Any]) -> Any:
     entries = {key: record.get(key) for key in BOOKS}
+    # how much memory there was is not of the result
+    entries["warnings"] = [note for note in entries["warnings"] or [] if not str(note).startswith(SPLIT)]
     return json.loads(json.dumps({**entries, "sum": record.get("relevance", {}).get("sum")}))
 
 

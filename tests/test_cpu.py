@@ -596,3 +596,33 @@ def test_a_seeded_fault_is_reported(monkeypatch: pytest.MonkeyPatch, name: str) 
     monkeypatch.setattr(place, function, fault(getattr(place, function)))
     with pytest.raises(AssertionError):
         compare_on_fixed_cases()
+
+
+# The cache on disk.
+
+CACHED = """
+import numpy as np
+from lrpref.kernels.cpu import table
+from lrpref.kernels.operations import A, Operation
+t, w = table(), np.arange(6.0).reshape(2, 3)
+z = t.preactivation(Operation("dense"), np.ones((1, 3)), [(A, t.prepare(Operation("dense"), w))], None)
+assert z.tolist() == [[3.0, 12.0]], z
+"""
+
+
+def test_a_broken_cache_is_compiled_anew(tmp_path: Path) -> None:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    for spoil in (None, b"", b"\x80\x04not a pickle"):
+        files = [path for path in tmp_path.rglob("*") if path.suffix in (".nbi", ".nbc")]
+        assert bool(files) == (spoil is not None)
+        for path in files:
+            path.write_bytes(spoil or b"")
+        subprocess.run([sys.executable, "-c", CACHED], env=environment, check=True)
+
+
+def test_the_cache_is_tied_to_all_sources() -> None:
+    # Numba itself looks at the file of a function only, not at those whose functions it calls
+    stamp = cpu._dense._cache._cache_file._source_stamp
+    assert stamp[1] == compiled._stamp()
+    sources = sorted(Path(compiled.__file__).parent.glob("*.py"))
+    assert {"rows.py", "tile.py", "shifted.py", "pooling.py", "cpu.py"} <= {path.name for path in sources}

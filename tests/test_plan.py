@@ -1,6 +1,10 @@
 """Plans: what is done once, what is left out because it is known to be 0, and batches larger than memory."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,9 +12,9 @@ import pytest
 from strategies import BACKENDS
 
 import lrpref
-from lrpref import Network, Node, Plan, exact, rules
+from lrpref import Network, Node, Plan, data, exact, rules
 from lrpref.engine import Known, activate, propagate
-from lrpref.errors import BadBackend, BadInput, BadNetwork, BadRule
+from lrpref.errors import BadBackend, BadInput, BadNetwork, BadRule, LrprefError
 from lrpref.kernels.operations import A, Array, Operation, Part, lower, taken
 from lrpref.kernels.reference import REFERENCE, Reference
 from lrpref.kernels.signs import negative, ones_like, positive
@@ -37,6 +41,7 @@ from lrpref.layers import (
 from lrpref.network import INPUT, chain
 from lrpref.plan import prepare, what_is_known
 from lrpref.rules import Flat, GeneralizedGamma, Rule, Share, WinnerTakeAll, Zero, ZPlus
+from lrpref.verification import verify
 
 draw = np.random.default_rng(5)
 
@@ -415,8 +420,8 @@ def test_a_plan_is_told_what_it_wants() -> None:
         ({"network": Plan(NETWORK, "lrp-0")}, BadNetwork, "got <Plan for "),
         ({"memory": None}, BadBackend, "memory is None: a number of bytes >= 0 is wanted"),
         ({"memory": -1}, BadBackend, "memory is -1"),
-        ({"backend": None}, BadBackend, "backend is None: a name or a function table is wanted"),
-        ({"dtype": 64}, BadBackend, "unknown dtype 64"),
+        ({"backend": None}, BadBackend, "backend is None: wanted is a name, or a function table; it lacks"),
+        ({"dtype": 64}, BadBackend, "dtype is 64: wanted is one of"),
     ]:
         with pytest.raises(error, match=said):
             Plan(**{"network": NETWORK, "composite": "lrp-0", **options})  # type: ignore[arg-type]
@@ -502,3 +507,92 @@ def test_a_function_of_ones_own_runs_on_every_backend(backend: str) -> None:
     assert np.abs(e.ledger.residual).max() <= 1e-12 * np.abs(e.ledger.explained).max()
     wanted = lrpref.explain(net, X, 0, rules=chosen).relevance
     assert np.abs(e.relevance - wanted).max() <= 1e-12 * np.abs(wanted).max()  # sums in another order
+
+
+# What an attack found.
+
+
+def test_an_explanation_keeps_its_own_input(tmp_path: Path) -> None:
+    net, x = data.embedded(), data.embedded().preprocess(data.image(2))
+    mine = x.copy()
+    e = lrpref.explain(net, mine)
+    mine[...] = 0
+    assert (e.x == x).all()
+    e.save(tmp_path / "out")
+    assert [f.what for f in verify(tmp_path / "out", lambda entry: net) if not f.ok] == []
+
+
+def test_a_record_of_a_split_batch_stands_where_memory_suffices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = data.embedded()
+    x = np.concatenate([net.preprocess(data.image(i)) for i in range(3)])
+    with monkeypatch.context() as little:
+        little.setattr(Reference, "free_memory", lambda self: 1)
+        e = lrpref.explain(net, x, composite="epsilon")
+    assert "split into 3 parts" in e.warnings[-1]
+    e.save(tmp_path / "out")
+    assert [f.what for f in verify(tmp_path / "out", lambda entry: net) if not f.ok] == []
+
+
+def test_numbers_in_object_arrays_make_a_record_that_stands(tmp_path: Path) -> None:
+    net = data.embedded()
+    lrpref.explain(net, net.preprocess(data.image(2)).astype(object)).save(tmp_path / "out")
+    assert [f.what for f in verify(tmp_path / "out", lambda entry: net) if not f.ok] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"dtype": np.dtype("float32")}, "dtype is dtype.*: wanted is one of float32"),
+        ({"dtype": np.zeros((2, 2))}, "dtype is array"),
+        ({"rules": 5}, "rules are 5: wanted is a rule for each node"),
+        ({"backend": object()}, "it lacks upload, download, prepare"),
+        ({"memory": np.zeros((3, 3))}, "memory is array"),
+    ],
+)
+def test_odd_options_of_a_plan_are_refused_in_one_line(options: Any, said: str) -> None:
+    with pytest.raises(LrprefError, match=said) as caught:
+        Plan(NETWORK, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("layer", "a", "said"),
+    [
+        (
+            Dense(np.ones((2, 3)) + 0j),
+            np.ones((1, 3)),
+            "Dense's arrays are to be finite real numbers; got complex",
+        ),
+        (Dense(np.full((2, 3), np.nan)), np.ones((1, 3)), "finite real numbers"),
+        (Dense(np.ones((2, 3))), np.array(1.0), "a is \\(\\): wanted is"),
+        (Dense(np.ones((2, 3))), np.ones((0, 3)), "a is \\(0, 3\\)"),
+        (Add(), [np.ones((2, 3)), np.ones((1, 3))], "as many samples in each"),
+        (Add(), [np.ones((1, 3)), np.ones((1, 3), np.float32)], "inputs of one dtype"),
+    ],
+)
+def test_odd_arguments_of_relprop_are_refused_alike(layer: Any, a: Any, said: str, backend: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        lrpref.relprop(layer, "zero", a, np.ones((1, 2)), backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("NUMBA_NUM_THREADS", "0", "NUMBA_NUM_THREADS is 0: a whole number >= 1 is wanted"),
+        ("NUMBA_DISABLE_JIT", "1", "NUMBA_DISABLE_JIT is set: unset it"),
+    ],
+)
+def test_numbas_environment_is_refused_in_one_line(
+    tmp_path: Path, variable: str, value: str, said: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lrpref", "explain", "--backend", "cpu", "--out", str(tmp_path / "out")],
+        env=os.environ | {variable: value}, capture_output=True, text=True, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
