@@ -376,8 +376,10 @@ def relprop(layer: Layer, rule: Rule | str, a: Any, R: Any, *, backend: str = "n
     kernels = get_backend(backend)
     rule = parse(rule) if isinstance(rule, str) else rule
     if not isinstance(layer, Layer) or not isinstance(rule, Rule):
-        got = rule if isinstance(layer, Layer) else layer
-        raise BadRule(f"relprop takes a layer and a rule, such as 'gamma(0.25)'; got {got!r:.60}")
+        raise BadRule(
+            "relprop takes a layer and a rule, such as 'gamma(0.25)'; "
+            f"got {(rule if isinstance(layer, Layer) else layer)!r:.60}"
+        )
     if len(inputs) != (layer.inputs or max(2, len(inputs))):
         raise BadInput(f"{layer.kind} takes {layer.inputs or '2 or more'} inputs; got {len(inputs)}")
     for x in (value for value in vars(layer).values() if isinstance(value, np.ndarray)):
