@@ -6,10 +6,10 @@ and what would be right. The command line prints it and ends with exit code 2.
 
 
 class LrprefError(Exception):
-    """Base of all errors that bad input can cause; the text is one line, whatever it quotes."""
+    """Base of all errors that bad input can cause; its text is one line, whatever it quotes."""
 
-    def __init__(self, text: object = "") -> None:
-        super().__init__(" ".join(str(text).splitlines()))
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
 
 
 class BadNetwork(LrprefError):
