@@ -30,9 +30,9 @@ def backend(name: str) -> Any:
     Parameters
     ----------
     name : {"auto", "numpy", "loops", "cpu", "cupy", "numba-cuda"}
-        `numpy` is `reference.py`, the truth; `loops` explicit loops compiled by Numba; `cpu` is BLAS and
-        Numba, fused; `cupy` CUDA C++ on a GPU; `numba-cuda` Python kernels on a GPU or its simulator.
-        `auto` takes `cupy` where a GPU answers, else `cpu`.
+        `numpy` is `reference.py`, the truth; `loops` explicit loops compiled by Numba; `cpu` the four
+        steps fused, on all cores; `cupy` CUDA C++ on a GPU; `numba-cuda` Python kernels on a GPU or in its
+        simulator. `auto` takes `cupy` where a GPU answers, else `cpu`.
 
     Returns
     -------

@@ -24,7 +24,7 @@ from lrpref.kernels.operations import A, Array, Part, lower
 from lrpref.kernels.signs import equal, greater, ones_like, zeros_like
 from lrpref.layers import Layer, LinearLayer, Shape
 from lrpref.ledger import Ledger, Row
-from lrpref.network import INPUT, Network
+from lrpref.network import INPUT, Network, Node
 from lrpref.rules import RULES, Rule, Share, parse
 
 
@@ -113,10 +113,9 @@ class Prepared:
         one = arithmetic.array(np.zeros(1))
         a = layer.join([np.broadcast_to(one.reshape((1,) * (len(s) + 1)), (1, *s)) for s in shapes])
         self._part = lower(a.shape[1:])
-        self._map = self._linear = layer.map(a)
-        if not rule.passes:
-            self._linear, self._rule = layer.linear(a, rule), arithmetic.cast(rule)
-            self._map = self._linear if self._linear.own else self._map
+        self._rule = arithmetic.cast(rule)
+        self._linear = layer.map(a) if rule.passes else layer.linear(a, rule)
+        self._map = layer.map(a) if self._linear.w is None else self._linear
         self._w = kernels.prepare(self._map.operation, self._map.w)
         self._b = kernels.upload(self._map.b)
 
@@ -134,13 +133,10 @@ class Prepared:
         ndarray, shape (N, ...)
             The output; for a linear layer z.
         """
-        if not isinstance(self.layer, LinearLayer) or self._map_is_not_forward():
+        if not isinstance(self.layer, LinearLayer) or not self._map.own:
             return self.layer.forward(self.kernels, *inputs)
         a = self.layer.join(inputs)
         return self.kernels.preactivation(self._map.operation, a, [(A, self._w)], self._b)
-
-    def _map_is_not_forward(self) -> bool:
-        return type(self.layer).forward is not LinearLayer.forward  # max pooling
 
     def step(
         self, name: str, inputs: Sequence[Array], z: Array, R: Array, arriving: Array | None = None
@@ -438,13 +434,11 @@ def activate(network: Network, prepared: Mapping[str, Prepared], x: Array) -> di
     LrprefError
         If a layer cannot take what it gets; the message names the node.
     """
-    values = {INPUT: x}
-    for node in network.nodes:
-        try:
-            values[node.name] = prepared[node.name].forward([values[name] for name in node.inputs])
-        except LrprefError as error:
-            raise type(error)(f"node '{node.name}': {error}") from None
-    return values
+
+    def forward(node: Node, inputs: list[Array]) -> Array:
+        return prepared[node.name].forward(inputs)
+
+    return network.walk(x, forward)
 
 
 def propagate(

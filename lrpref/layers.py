@@ -851,7 +851,10 @@ class MaxPool2d(Pool2d):
     def linear(self, a: Array, rule: Rule) -> Linear:
         if rule.selects:
             return Linear(self._operation(a, "select2d"), None, _no_bias(a), own=False)
-        return replace(self.map(a), own=False)
+        return self.map(a)
+
+    def map(self, a: Array) -> Linear:
+        return replace(super().map(a), own=False)  # sum pooling of the same geometry
 
     def wants_nonnegative(self, rule: Rule) -> bool:
         return not rule.selects

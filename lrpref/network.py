@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -271,10 +271,37 @@ class Network:
         dict of str to ndarray
             Outputs by node, and the input under `"input"`.
         """
+
+        def forward(node: Node, inputs: list[Array]) -> Array:
+            return node.layer.forward(kernels, *inputs)
+
+        return self.walk(x, forward)
+
+    def walk(self, x: Array, forward: Callable[[Node, list[Array]], Array]) -> dict[str, Array]:
+        """
+        Visit every node from the input up, and keep what it gives.
+
+        Parameters
+        ----------
+        x : ndarray, shape (N, ...)
+            Inputs.
+        forward : callable
+            From a node and its inputs to its output.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Outputs by node, and the input under `"input"`.
+
+        Raises
+        ------
+        LrprefError
+            If a node cannot take what it gets; the message names it.
+        """
         values = {INPUT: x}
         for node in self.nodes:
             try:
-                values[node.name] = node.layer.forward(kernels, *(values[name] for name in node.inputs))
+                values[node.name] = forward(node, [values[name] for name in node.inputs])
             except LrprefError as error:
                 raise type(error)(f"node '{node.name}': {error}") from None
         return values

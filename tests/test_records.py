@@ -65,11 +65,19 @@ def test_info_tells_of_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"1 of {sum(map(len, cuda.UNITS.values()))} verified" in done.output
 
 
+def whole(record: dict[str, Any]) -> bool:
+    """Whether a record says what it belongs to, and every error is within the float32 kernels' bound."""
+    named = {"device", "date", "driver", "versions", "kernels"} <= record.keys()
+    return named and all(0 <= entry["worst_error"] <= 1e-5 for entry in record["kernels"])
+
+
 def test_records_that_are_here_are_whole() -> None:
-    for record in records.read():
-        assert {"device", "date", "driver", "versions", "kernels"} <= record.keys()
-        for entry in record["kernels"]:
-            assert 0 <= entry["worst_error"] <= 1e-5
+    assert all(whole(record) for record in records.read())
+    right = made_up("0" * 64) | {"driver": 13000, "versions": {}}
+    assert whole(right)
+    assert not whole(made_up("0" * 64)), "no driver, no versions"
+    for error in (2e-5, float("nan")):
+        assert not whole(right | {"kernels": [right["kernels"][0] | {"worst_error": error}]})
 
 
 def test_without_a_gpu_the_script_says_so_and_writes_nothing() -> None:
