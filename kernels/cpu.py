@@ -4,6 +4,8 @@ The four steps fused, on all cores. Convolutions are shifted matrix products on 
 (`shifted.py`): z and c never exist as whole arrays. Dense layers read every weight once per pass, which
 is all that limits them. The rest is loops over the planes of an image, compiled by Numba.
 
+A transposed convolution takes the same two maps in each other's place, but whole: its z and c do exist.
+
 Every sum is taken in an order that depends on the shapes and the number of threads, never on which thread
 is faster: the same call gives the same bits.
 """
@@ -21,11 +23,10 @@ import numpy as np
 from lrpref.errors import BadBackend
 from lrpref.kernels import pooling, shifted
 from lrpref.kernels.compiled import compiled, given, reordered, share
-from lrpref.kernels.operations import Array, Gate, Operation, Sums, Term
+from lrpref.kernels.operations import A, Array, Gate, Operation, Sums, Term
 from lrpref.kernels.pooling import geometry_of
 from lrpref.kernels.reference import Reference
 from lrpref.kernels.rows import (
-    PARTS,
     divide_row,
     known_part,
     scale_row,
@@ -33,6 +34,7 @@ from lrpref.kernels.rows import (
     sum_squares,
     weigh_row,
 )
+from lrpref.kernels.signs import ones_like
 
 _FEW = 4
 """Up to so many samples the weights of a dense layer are streamed; with more BLAS has enough to do."""
@@ -164,7 +166,7 @@ class Table(Reference):
         Kernel or ndarray
             What the other functions take; `.nbytes` says how large.
         """
-        if op.name != "conv2d" or isinstance(w, shifted.Kernel):
+        if op.name not in ("conv2d", "conv_transpose2d") or isinstance(w, shifted.Kernel):
             return w
         return shifted.Kernel(op, w)
 
@@ -189,12 +191,12 @@ class Table(Reference):
         return np.asarray(parts.sum(axis=0))
 
     def conv2d(self, a: Array, w: Any, op: Operation) -> Array:
-        return self.preactivation(op, a, [(a, w)], None)
+        return self._convolve(op, a, [(a, w)], None)
 
     def conv2d_transpose(self, s: Array, w: Any, op: Operation) -> Array:
-        w, s = self.prepare(op, w), given(s)
+        s = given(s)
         c = np.empty((len(s), w.shape[1] * op.groups, *op.size), s.dtype)
-        shifted.redistribute(op, [(given(c), PARTS["1"], w)], s, s.dtype.type(1), c)
+        shifted.redistribute(op, self._terms(op, c, [(ones_like(A), w)]), s, s.dtype.type(1), c)
         return c
 
     def sum_pool2d(self, a: Array, w: Array, op: Operation) -> Array:
@@ -276,6 +278,10 @@ class Table(Reference):
     def preactivation(self, op: Operation, a: Array, terms: Sequence[Term], b: Array | None) -> Array:
         if op.name != "conv2d":
             return super().preactivation(op, a, terms, b)
+        return self._convolve(op, a, terms, b)
+
+    def _convolve(self, op: Operation, a: Array, terms: Sequence[Term], b: Array | None) -> Array:
+        """Step 1 of a convolution, or step 3 of a transposed one."""
         found = self._terms(op, a, terms)
         z = np.empty((len(a), found[0][2].shape[0], *op.window.positions(op.size)), a.dtype)
         bias = _per_channel(b, z.shape, z.dtype)

@@ -13,7 +13,8 @@ rung   unit                  what it adds
 
 Beside it stand `convolution_thin` (depthwise, or a few channels out) and `dense` (few samples): both are
 limited by memory. `Convolution.rung`, `Convolution._tile` and `_Run._splits` decide what runs, and how it is
-cut up.
+cut up. A transposed convolution is a convolution whose two directions have changed places: the same
+kernels, for no step asks in which direction its product goes.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from lrpref.kernels.operations import A, Gate, Operation, Part, Sums, Window
 
 DeviceArray = Any
 """An array of the device."""
+
+CONVOLUTIONS = ("conv2d", "conv_transpose2d", "dense")
+"""The maps of this module."""
 
 Taps = list[list[tuple[int, ...]]]
 """For each phase, its taps (dy, dx, index)."""
@@ -255,8 +259,8 @@ class Convolution:
         Parameters
         ----------
         op : Operation
-            `conv2d` or `dense`.
-        w : ndarray, shape (K, C / groups, kh, kw) or (K, J)
+            One of `CONVOLUTIONS`.
+        w : ndarray, shape (K, C / groups, kh, kw), (C, K / groups, kh, kw) or (K, J)
             Weights, on the host or on the device.
 
         Returns
@@ -346,7 +350,8 @@ class Convolution:
             c.
         """
         w = self._prepared(op, w)
-        out = self.device.empty((len(s), *_lower_shape(op, w.shape)), s.dtype)
+        lower, _ = _shapes(op, w.shape)
+        out = self.device.empty((len(s), *lower), s.dtype)
         run = _Run(self, s.dtype, w, out)
         run.term(w, self._contiguous(s), back=True)
         run.go("z", "transpose")
@@ -473,7 +478,8 @@ class Convolution:
     def _step_1(self, op: Operation, a: DeviceArray, terms: Sequence[tuple[Any, Any]], b: Any) -> _Run:
         prepared = [(p, self._prepared(op, w)) for p, w in terms]
         w = prepared[0][1]
-        out = self.device.empty((len(a), *_upper_shape(op, w.shape)), a.dtype)
+        _, upper = _shapes(op, w.shape)
+        out = self.device.empty((len(a), *upper), a.dtype)
         run = _Run(self, a.dtype, w, out)
         if run.few or w.there.tile not in ONE_LOOK:
             for p, w in prepared:
@@ -740,20 +746,18 @@ def _blocks(g: Any, tile: Tile) -> int:
     return int(np.prod(_grid(g, tile), dtype=np.int64))
 
 
-def _upper_shape(op: Operation, w_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of one sample of z."""
-    return w_shape[:1] if op.name == "dense" else (w_shape[0], *op.window.positions(op.size))
-
-
-def _lower_shape(op: Operation, w_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of one sample of a."""
-    return w_shape[1:] if op.name == "dense" else (w_shape[1] * op.groups, *op.size)
+def _shapes(op: Operation, w_shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of one sample of a and of z."""
+    if op.name == "dense":
+        return w_shape[1:], w_shape[:1]
+    image, positions = (w_shape[1] * op.groups, *op.size), (w_shape[0], *op.window.positions(op.size))
+    return (positions, image) if op.name == "conv_transpose2d" else (image, positions)
 
 
 def _maps(op: Operation, w_shape: tuple[int, ...]) -> list[tuple[Any, Taps]]:
     """Describe both directions: their geometry, and each phase's taps (dy, dx, index)."""
-    if op.name not in ("conv2d", "dense"):
-        raise BadBackend(f"these kernels serve conv2d and dense, not {op.name}")
+    if op.name not in CONVOLUTIONS:
+        raise BadBackend(f"these kernels serve {', '.join(CONVOLUTIONS)}, not {op.name}")
     dense = op.name == "dense"
     lower, upper = ((1, 1), (1, 1)) if dense else (op.size, op.window.positions(op.size))
     window = Window((1, 1)) if dense else op.window
@@ -792,7 +796,8 @@ def _maps(op: Operation, w_shape: tuple[int, ...]) -> list[tuple[Any, Taps]]:
         for y in range(stride[0])
         for x in range(stride[1])
     ]
-    return [(there, [seen]), (back, received)]
+    maps = [(there, [seen]), (back, received)]
+    return maps[::-1] if op.name == "conv_transpose2d" else maps
 
 
 def _pack(w: Any, g: Any, tile: Tile, device: Any) -> Any:

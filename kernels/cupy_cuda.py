@@ -19,7 +19,7 @@ import numpy as np
 
 from lrpref.errors import BadBackend
 from lrpref.kernels.cuda import source
-from lrpref.kernels.cuda_convolution import Convolution
+from lrpref.kernels.cuda_convolution import CONVOLUTIONS, Convolution
 from lrpref.kernels.device import CuPyDevice, Device, DeviceArray
 from lrpref.kernels.elementwise import FUNCTIONS
 from lrpref.kernels.operations import A, Gate, Operation, Part, Sums, Term
@@ -51,8 +51,6 @@ UNITS = {
 }
 """The maps of this module, and the unit that holds their kernels."""
 
-CONVOLUTIONS = ("conv2d", "dense")
-
 # The structs that kernels take by value.
 SPREAD = np.dtype([("sample", "i8"), ("channel", "i8"), ("pixel", "i8")])
 SHARE = np.dtype(
@@ -79,6 +77,8 @@ def _z_shape(op: Operation, a: Shape, w: Any = None) -> Shape:
             return (*a[:2], len(op.rows), len(op.columns))
         case "conv2d":
             return (a[0], w.shape[0], *op.window.positions(op.size))
+        case "conv_transpose2d":
+            return (a[0], w.shape[1] * op.groups, *op.size)
         case _:
             return (*a[:2], *op.window.positions(op.size))
 
@@ -94,18 +94,20 @@ def _a_shape(op: Operation, z: Shape, w: Any) -> Shape:
             return (z[0], w.shape[1])
         case "conv2d":
             return (z[0], w.shape[1] * op.groups, *op.size)
+        case "conv_transpose2d":
+            return (z[0], w.shape[0], *op.window.positions(op.size))
         case _:
             return (*z[:2], *op.size)
 
 
 def _check_shapes(op: Operation, a: Shape, z: Shape, w: Any = None) -> None:
     """Refuse arrays that the operation was not made for, or images smaller than the window."""
-    channels = {"conv2d": op.groups, "dense": 1}.get(op.name, 0)
-    if channels and a[1:2] != (channels * w.shape[1],):
+    wanted = _a_shape(op, z, w)
+    if op.name in CONVOLUTIONS and a[1:2] != wanted[1:2]:
         raise BadBackend(f"{op.name} with weights of shape {w.shape} does not take samples of shape {a[1:]}")
     if op.name not in ("scale", "total", "dense"):
-        if len(a) != 4 or a[2:] != tuple(op.size):
-            raise BadBackend(f"{op.name} of {op.size} pixels does not take samples of shape {a[1:]}")
+        if len(a) != 4 or a[2:] != wanted[2:]:
+            raise BadBackend(f"{op.name} of {wanted[2:]} pixels does not take samples of shape {a[1:]}")
         if op.name != "region_sum2d" and min(op.window.positions(op.size)) < 1:
             covered, there = op.window.extent(), op.window.padded(op.size)
             raise BadBackend(f"{op.name}: a window of {covered} pixels does not fit into an image of {there}")
@@ -316,9 +318,9 @@ class Table:
     def dense_transpose(self, s: DeviceArray, w: Any, op: Operation) -> DeviceArray:
         return self.transpose(op, s, w)
 
-    conv2d = sum_pool2d = region_sum2d = select2d = scale = total = dense
+    conv2d = conv_transpose2d = sum_pool2d = region_sum2d = select2d = scale = total = dense
     conv2d_transpose = sum_pool2d_transpose = region_sum2d_transpose = dense_transpose
-    select2d_transpose = scale_transpose = total_transpose = dense_transpose
+    conv_transpose2d_transpose = select2d_transpose = scale_transpose = total_transpose = dense_transpose
 
     # What is not linear.
 

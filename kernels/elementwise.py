@@ -177,3 +177,22 @@ def softmax(x: Array) -> Array:
     """
     e = _exp(x - x.max(axis=-1, keepdims=True))
     return np.asarray(e / e.sum(axis=-1, keepdims=True))
+
+
+def log_softmax(x: Array) -> Array:
+    """
+    Take the logarithms of the probabilities, without a quotient that may be 0.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, K)
+        Scores.
+
+    Returns
+    -------
+    ndarray, shape (N, K)
+        Logarithms of probabilities.
+    """
+    below = x - x.max(axis=-1, keepdims=True)
+    total = _exp(below).sum(axis=-1, keepdims=True)
+    return np.asarray(below - _transcendental(total, np.log, "log"))

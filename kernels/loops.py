@@ -438,6 +438,12 @@ class Table(Host):
         self._run(_conv2d_transpose, s, w, _geometry(op), op.groups, c)
         return c
 
+    def conv_transpose2d(self, a: Array, w: Array, op: Operation) -> Array:
+        return self.conv2d_transpose(a, w, op)
+
+    def conv_transpose2d_transpose(self, s: Array, w: Array, op: Operation) -> Array:
+        return self.conv2d(s, w, op)
+
     def sum_pool2d(self, a: Array, w: Array, op: Operation) -> Array:
         z = zeros((*a.shape[:2], *op.window.positions(op.size)), a)
         self._run(_sum_pool2d, a, w, op.window.kernel, _geometry(op), z)

@@ -7,6 +7,7 @@ T taps of a window. `op` is an `Operation`.
 
     dense(a, w, op)             z_k = sum_j a_j w_kj              (N, J), (K, J) -> (N, K)
     conv2d(a, w, op)            the same over a window            (N, C, H, W), (K, C/G, kh, kw)
+    conv_transpose2d(a, w, op)  it is conv2d_transpose            (N, C, Ho, Wo), (C, K/G, kh, kw)
     sum_pool2d(a, w, op)        window sum, times w               (N, C, H, W), (Ho, Wo)
     region_sum2d(a, w, op)      the same over given regions       (adaptive pooling)
     select2d(a, w, op)          sum over taps of w times the tap  (N, C, H, W), (T, N, C, Ho, Wo)
@@ -181,7 +182,8 @@ class Window:
         Steps (down, right), in pixels.
     padding : tuple of int
         Zeros around the image: (top, bottom, left, right), in pixels. They are never *in the image*:
-        no rule but the plain sum of zeros sees them.
+        no rule but the plain sum of zeros sees them. A negative bottom or right: pixels of the image that
+        the window stops short of.
     dilation : tuple of int
         Distance between taps (down, right), in pixels.
     """
@@ -205,7 +207,7 @@ class Window:
 
     def padded(self, size: tuple[int, int]) -> tuple[int, int]:
         """
-        Give the size of the padded image.
+        Give the size of the padded image; what the window stops short of is there.
 
         Parameters
         ----------
@@ -218,7 +220,7 @@ class Window:
             Height and width with the padding.
         """
         top, bottom, left, right = self.padding
-        return size[0] + top + bottom, size[1] + left + right
+        return size[0] + top + max(bottom, 0), size[1] + left + max(right, 0)
 
     def positions(self, size: tuple[int, int]) -> tuple[int, int]:
         """
@@ -234,8 +236,8 @@ class Window:
         tuple of int
             Height and width of the output (Ho, Wo); not positive where the window does not fit.
         """
-        (height, width), (eh, ew), (sy, sx) = self.padded(size), self.extent(), self.stride
-        return (height - eh) // sy + 1, (width - ew) // sx + 1
+        (top, bottom, left, right), (eh, ew), (sy, sx) = self.padding, self.extent(), self.stride
+        return (size[0] + top + bottom - eh) // sy + 1, (size[1] + left + right - ew) // sx + 1
 
     def taps(self, size: tuple[int, int]) -> Iterator[tuple[int, int, slice, slice]]:
         """
@@ -271,9 +273,10 @@ class Operation:
     name : str
         The function of the table; its transpose is `name + "_transpose"`.
     size : tuple of int
-        Height and width (H, W) of the image that enters; empty where there is none.
+        Height and width (H, W) of the image that the window slides over: the one that enters, but for
+        `conv_transpose2d` the one that comes out. Empty where there is none.
     window : Window
-        The window, for `conv2d`, `sum_pool2d`, `select2d` and `max_pool2d`.
+        The window, for `conv2d`, `conv_transpose2d`, `sum_pool2d`, `select2d` and `max_pool2d`.
     groups : int
         Groups G of a convolution.
     rows, columns : tuple of (int, int)

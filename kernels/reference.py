@@ -18,11 +18,11 @@ from lrpref.kernels.signs import check_finite, equal, greater, per_sample, zeros
 
 def _pad(a: Array, op: Operation) -> Array:
     """Surround (N, C, H, W) with the window's zeros."""
-    top, bottom, left, right = op.window.padding
-    if not any(op.window.padding):
-        return a
+    top, _, left, _ = op.window.padding
     n, c, h, w = a.shape
-    padded = zeros((n, c, h + top + bottom, w + left + right), a)
+    if op.window.padded((h, w)) == (h, w):
+        return a
+    padded = zeros((n, c, *op.window.padded((h, w))), a)
     padded[:, :, top : top + h, left : left + w] = a
     return padded
 
@@ -66,6 +66,12 @@ class Reference(Host):
             tap = w[:, :, i, j].reshape(g, k // g, c // g).swapaxes(1, 2) @ s
             padded[:, :, rows, columns] += tap.reshape(n, c, ho, wo)
         return _crop(padded, op)
+
+    def conv_transpose2d(self, a: Array, w: Array, op: Operation) -> Array:
+        return self.conv2d_transpose(a, w, op)  # (N, C, Ho, Wo), (C, K/G, kh, kw) -> (N, K, H, W)
+
+    def conv_transpose2d_transpose(self, s: Array, w: Array, op: Operation) -> Array:
+        return self.conv2d(s, w, op)
 
     def sum_pool2d(self, a: Array, w: Array, op: Operation) -> Array:
         padded = _pad(a, op)

@@ -10,11 +10,13 @@ from lrpref.network import Network, Node
 
 def fold(network: Network) -> Network:
     """
-    Absorb every batch norm into an adjacent dense or convolution layer, where there is one.
+    Absorb every batch norm into a neighbouring dense or convolution layer, where there is one.
 
-    A batch norm goes into the layer before it if that layer has no other reader; else into the layer
-    after it if that is its only reader (not through a convolution's zero padding, unless the shift is
-    0). What has no such neighbour stays, a diagonal linear layer.
+    A batch norm goes backward into the linear layer before it, if nothing else reads that layer; else
+    forward into the linear layer after it, if that is its only reader (not through zero padding, unless the
+    shift is 0). On its way it crosses layers with which it commutes: dropout, average pooling without counted
+    padding, max pooling where it scales by factors > 0, forward also flattening. What has no such neighbour
+    stays, a diagonal linear layer.
 
     Parameters
     ----------
@@ -51,36 +53,45 @@ def merge_padding(network: Network) -> Network:
     Network
         The same function, exactly.
     """
-    for node in network.nodes:
+    for node in reversed(network.nodes):  # of two in a row the second goes first
         if isinstance(node.layer, Pad):
-            network = _forward(network, node) or network
+            network = _forward(network, network.node(node.name)) or network
     return network
 
 
 def _backward(network: Network, node: Node, norm: BatchNorm) -> Network | None:
-    """Merge a batch norm into the layer that it reads; the merged layer keeps that layer's name."""
-    before = next((n for n in network.nodes if n.name == node.inputs[0]), None)
-    if before is None or len(network.consumers(before.name)) != 1:
-        return None
-    layer = before.layer.followed_by(norm)
-    if layer is None:
-        return None
-    merged = replace(before, layer=layer)
-    nodes = [_reading(n, node.name, before.name) for n in network.nodes if n is not before]
-    nodes = [merged if n.name == node.name else n for n in nodes]  # in the batch norm's place
-    return replace(network, nodes=tuple(nodes), merged={**network.merged, node.name: before.name})
+    """Merge a batch norm into the nearest linear layer below it that it alone reaches."""
+    below = {n.name: n for n in network.nodes}
+    before = below.get(node.inputs[0])
+    while before is not None and len(network.consumers(before.name)) == 1:
+        layer = before.layer.followed_by(norm)
+        if layer is not None:
+            kept = [n for n in network.nodes if n is not node]
+            nodes = [replace(n, layer=layer) if n is before else _reading(n, node) for n in kept]
+            merged = {**network.merged, node.name: node.inputs[0]}
+            return replace(network, nodes=tuple(nodes), merged=merged)
+        same = before.layer.carries(norm, network.shapes[before.inputs[0]]) is norm
+        before = below.get(before.inputs[0]) if same else None
+    return None
 
 
 def _forward(network: Network, node: Node) -> Network | None:
-    """Merge a batch norm or a padding into the only layer that reads it."""
-    consumers = network.consumers(node.name)
-    layer = consumers[0].layer.preceded_by(node.layer) if len(consumers) == 1 else None
-    if layer is None:
-        return None
-    merged = replace(consumers[0], layer=layer, inputs=node.inputs)
-    nodes = [merged if n is consumers[0] else n for n in network.nodes if n is not node]
-    return replace(network, nodes=tuple(nodes))
+    """Merge a batch norm or a padding into the nearest layer above that takes it."""
+    name, moved = node.name, node.layer
+    while len(consumers := network.consumers(name)) == 1:
+        (after,) = consumers
+        layer = after.layer.preceded_by(moved)
+        if layer is not None:
+            kept = [n for n in network.nodes if n is not node]
+            nodes = [_reading(replace(n, layer=layer) if n is after else n, node) for n in kept]
+            return replace(network, nodes=tuple(nodes))
+        carried = after.layer.carries(moved, network.shapes[name]) if isinstance(moved, BatchNorm) else None
+        if carried is None:
+            return None
+        name, moved = after.name, carried
+    return None
 
 
-def _reading(node: Node, old: str, new: str) -> Node:
-    return replace(node, inputs=tuple(new if name == old else name for name in node.inputs))
+def _reading(node: Node, gone: Node) -> Node:
+    """Let a node read what a node that is gone has read."""
+    return replace(node, inputs=tuple(gone.inputs[0] if name == gone.name else name for name in node.inputs))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,6 +74,43 @@ def draw(explanation: Explanation) -> Any:
             bar.set_label("relevance per pixel, in the unit of the score")
     shown = "" if n == len(explanation.x) else f" (the first {n} of {len(explanation.x)})"
     title = f"{(explanation.network.name or 'network')[:60]} · composite {explanation.composite[:60]}{shown}"
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def side_by_side(explanations: Sequence[Explanation], title: str = "") -> Any:
+    """
+    Draw one picture under several explanations, such as several composites, the input first.
+
+    Each heatmap has its own scale: their sums differ by orders of magnitude, and stand above them.
+
+    Parameters
+    ----------
+    explanations : sequence of Explanation
+        Of the same images; the first sample of each is drawn.
+    title : str
+        What stands above all.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Four to a row.
+    """
+    from matplotlib.figure import Figure
+
+    across = min(4, len(explanations) + 1)
+    down = -(-(len(explanations) + 1) // across)
+    figure = Figure(figsize=(3.3 * across, 0.5 + 3.6 * down), layout="constrained", dpi=110)
+    first, *others = figure.subplots(down, across, squeeze=False).ravel()
+    _draw_input(first, explanations[0], 0)
+    for axes, explanation in itertools.zip_longest(others, explanations):
+        if explanation is None:
+            axes.axis("off")
+            continue
+        _draw_relevance(axes, explanation, 0)
+        R = exact.as_float(explanation.relevance[0])
+        signs = f"{R[R > 0].sum():+.2g} {R[R < 0].sum():+.2g} = {R.sum():.2g}"
+        axes.set_title(f"{explanation.composite}\n{signs}", fontsize=10)
     figure.suptitle(title, fontsize=11)
     return figure
 

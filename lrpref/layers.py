@@ -23,7 +23,7 @@ import numpy as np
 from lrpref.errors import BadNetwork, BadRule
 from lrpref.kernels import elementwise
 from lrpref.kernels.operations import A, Array, Operation, Window
-from lrpref.kernels.signs import blank, zeros, zeros_like
+from lrpref.kernels.signs import blank, greater, zeros, zeros_like
 
 if TYPE_CHECKING:
     from lrpref.rules import Rule
@@ -267,6 +267,25 @@ class Layer:
         """
         return None
 
+    def carries(self, norm: BatchNorm, shape: Shape) -> BatchNorm | None:
+        """
+        Let a batch norm that stands before pass behind: the same function, exactly.
+
+        Parameters
+        ----------
+        norm : BatchNorm
+            The batch norm.
+        shape : tuple of int
+            Shape of one sample of the input.
+
+        Returns
+        -------
+        BatchNorm or None
+            What behind the layer does what `norm` does before it: `norm` itself where the two commute; None
+            where nothing does.
+        """
+        return None
+
     def does_nothing(self, shape: Shape) -> bool:
         """
         Tell whether the layer is the identity on such inputs.
@@ -428,8 +447,13 @@ class Weighted(LinearLayer):
     def __post_init__(self) -> None:
         if 0 in self.weight.shape:
             raise BadNetwork(f"{self.kind}: weight is {self.weight.shape}, wants no 0 in it")
-        if self.bias is not None and self.bias.shape != self.weight.shape[:1]:
-            raise BadNetwork(f"{self.kind}: bias is {self.bias.shape}, wants {self.weight.shape[:1]}")
+        if self.bias is not None and self.bias.shape != (self.outputs,):
+            raise BadNetwork(f"{self.kind}: bias is {self.bias.shape}, wants {(self.outputs,)}")
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs there are, or channels of it: K."""
+        return len(self.weight)
 
     def _bias(self, a: Array) -> Array:
         return _no_bias(a) if self.bias is None else _column(self.bias, a.ndim)
@@ -536,7 +560,7 @@ class Conv2d(Weighted):
         return Linear(operation, self.weight, self._bias(a))
 
     def preceded_by(self, layer: Layer) -> Layer | None:
-        if isinstance(layer, Pad) and layer.value == 0:
+        if isinstance(layer, Pad) and layer.value == 0 and not any(layer.channels):
             (top, bottom, left, right), added = _sides(self.padding), _sides(layer.padding)
             sides = (top + added[0], bottom + added[1], left + added[2], right + added[3])
             return replace(self, padding=sides)
@@ -554,6 +578,109 @@ class Conv2d(Weighted):
         return replace(
             self, weight=self.weight * scale, bias=offset if self.bias is None else self.bias + offset
         )
+
+
+@dataclass(frozen=True, eq=False)
+class ConvTranspose2d(Weighted):
+    """
+    Transposed convolution: the map of a convolution, from its output's shape back to its input's.
+
+    Each pixel spreads over a window of the output, and what overlaps adds up. Pixels of the output count
+    the taps that reach them; the zeros that one could insert between the pixels do not exist.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (C, K/groups, kh, kw)
+        Weights, from C channels to K.
+    bias : ndarray, shape (K,), optional
+        Biases.
+    stride : int or (down, right)
+        Distance between the windows of neighbouring pixels.
+    padding : int, (down, right) or (top, bottom, left, right)
+        Pixels that the output lacks at its sides: the padding of the convolution.
+    output_padding : int or (down, right)
+        Pixels that the output has more at its bottom and its right; less than the stride or the dilation.
+    dilation : int or (down, right)
+        Distance between taps, in pixels.
+    groups : int
+        Into how many groups C and K are split.
+    """
+
+    role: ClassVar[str] = "convolution"
+    stride: Pair = 1
+    padding: Padding = 0
+    output_padding: Pair = 0
+    dilation: Pair = 1
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        shape, groups = self.weight.shape, self.groups
+        if len(shape) != 4:
+            raise BadNetwork(f"ConvTranspose2d: weight is {shape}, wants (C, K/groups, kh, kw)")
+        if groups < 1 or shape[0] % groups:
+            raise BadNetwork(f"ConvTranspose2d: {shape[0]} inputs do not split into {groups} groups")
+        super().__post_init__()
+        added, window = self._added(), self.window()
+        if any(map(operator.ge, added, map(max, window.stride, window.dilation))):
+            raise BadNetwork(
+                f"ConvTranspose2d: output_padding is {added}, wants less than the stride {window.stride} "
+                f"or the dilation {window.dilation}"
+            )
+
+    @property
+    def outputs(self) -> int:
+        """How many channels the output has: K."""
+        return self.weight.shape[1] * self.groups
+
+    def _added(self) -> tuple[int, int]:
+        return _pair(self.output_padding, "output_padding", 0)
+
+    def window(self) -> Window:
+        """
+        Give the window that slides over the output.
+
+        Returns
+        -------
+        Window
+            Kernel, stride, padding and dilation; it stops short of what output_padding adds.
+        """
+        kh, kw = self.weight.shape[2:]
+        stride, dilation = _pair(self.stride, "stride", 1), _pair(self.dilation, "dilation", 1)
+        (top, bottom, left, right), (down, across) = _sides(self.padding), self._added()
+        return Window((kh, kw), stride, (top, bottom - down, left, right - across), dilation)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        c, *positions = _image(shapes[0])
+        if c != len(self.weight):
+            raise BadNetwork(f"got {shapes[0]}, wants ({len(self.weight)}, H, W)")
+        height, width = self._size(positions)
+        if min(height, width) < 1:
+            raise BadNetwork(
+                f"got an image of {positions[0]} x {positions[1]}, wants a larger one or less padding than "
+                f"{self.padding}: the output would be {height} x {width}"
+            )
+        return (self.outputs, height, width)
+
+    def _size(self, positions: Sequence[int]) -> tuple[int, int]:
+        """Height and width over which the window has so many positions."""
+        window = self.window()
+        (top, bottom, left, right), (eh, ew), (sy, sx) = window.padding, window.extent(), window.stride
+        return (positions[0] - 1) * sy + eh - top - bottom, (positions[1] - 1) * sx + ew - left - right
+
+    def map(self, a: Array) -> Linear:
+        operation = Operation("conv_transpose2d", self._size(a.shape[2:]), self.window(), self.groups)
+        return Linear(operation, self.weight, self._bias(a))
+
+    def followed_by(self, norm: BatchNorm) -> Layer | None:
+        c, k, g = len(self.weight), self.weight.shape[1], self.groups
+        scale = np.repeat(norm.scale.reshape(g, k), c // g, axis=0).reshape(c, k, 1, 1)
+        bias = norm.shift if self.bias is None else self.bias * norm.scale + norm.shift
+        return replace(self, weight=self.weight * scale, bias=bias)
+
+    def preceded_by(self, layer: Layer) -> Layer | None:
+        if not isinstance(layer, BatchNorm) or (layer.shift != 0).any():
+            return None  # each pixel of the output sees another set of taps, and so another shift
+        return replace(self, weight=self.weight * layer.scale.reshape(-1, 1, 1, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -776,6 +903,10 @@ class AvgPool2d(Pool2d):
         if self.divisor is not None and self.divisor < 1:
             raise BadNetwork(f"AvgPool2d: divisor is {self.divisor}, wants a whole number >= 1")
 
+    def carries(self, norm: BatchNorm, shape: Shape) -> BatchNorm | None:
+        averages = self.divisor is None and not (self.count_include_pad and any(_sides(self.padding)))
+        return norm if averages or not (norm.shift != 0).any() else None
+
     def weight(self, a: Array, positions: tuple[int, int]) -> Array:
         if self.divisor is not None:
             return _reciprocal(np.full(positions, self.divisor), a)
@@ -808,6 +939,9 @@ class AdaptiveAvgPool2d(LinearLayer):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return (_image(shapes[0])[0], *_pair(self.output, "output", 1))
+
+    def carries(self, norm: BatchNorm, shape: Shape) -> BatchNorm | None:
+        return norm
 
     def does_nothing(self, shape: Shape) -> bool:
         return self.output_shape(shape) == shape
@@ -858,6 +992,9 @@ class MaxPool2d(Pool2d):
 
     def wants_nonnegative(self, rule: Rule) -> bool:
         return not rule.selects
+
+    def carries(self, norm: BatchNorm, shape: Shape) -> BatchNorm | None:
+        return norm if greater(norm.scale, 0).all() else None  # then it keeps the order
 
 
 class Activation(Layer):
@@ -1045,6 +1182,9 @@ class Identity(Layer):
 
     moves: ClassVar[bool] = True
 
+    def carries(self, norm: BatchNorm, shape: Shape) -> BatchNorm | None:
+        return norm
+
     def forward(self, kernels: Any, *inputs: Array) -> Array:
         return inputs[0]
 
@@ -1065,6 +1205,14 @@ class Softmax(Layer):
         return kernels.upload(elementwise.softmax(kernels.download(inputs[0])))
 
 
+@dataclass(frozen=True)
+class LogSoftmax(Softmax):
+    """Logarithms of probabilities; like them only at the top."""
+
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
+        return kernels.upload(elementwise.log_softmax(kernels.download(inputs[0])))
+
+
 class _Moved(Layer):
     """Base of the layers that only move values: what goes forward comes back by the same way."""
 
@@ -1083,6 +1231,12 @@ class _Moved(Layer):
 @dataclass(frozen=True)
 class Flatten(_Moved):
     """Turn an image (C, H, W) into a vector (C*H*W,)."""
+
+    def carries(self, norm: BatchNorm, shape: Shape) -> BatchNorm | None:
+        if self.output_shape(shape) == shape:
+            return norm
+        pixels = int(np.prod(shape[1:]))
+        return BatchNorm(np.repeat(norm.scale, pixels), np.repeat(norm.shift, pixels))
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return (int(np.prod(shapes[0])),)
@@ -1115,6 +1269,11 @@ class Reshape(Flatten):
         if np.prod(shapes[0]) != np.prod(self.shape):
             raise BadNetwork(f"got {shapes[0]}, wants {np.prod(self.shape)} values for {tuple(self.shape)}")
         return tuple(self.shape)
+
+    def carries(self, norm: BatchNorm, shape: Shape) -> BatchNorm | None:
+        if self.shape[0] == shape[0]:
+            return norm
+        return super().carries(norm, shape) if len(self.shape) == 1 else None
 
     def forward(self, kernels: Any, *inputs: Array) -> Array:
         return inputs[0].reshape(len(inputs[0]), *self.shape)
@@ -1150,6 +1309,80 @@ class Concat(_Moved):
 
 
 @dataclass(frozen=True)
+class Slice(_Moved):
+    """
+    Take a part: numbers from `start` to before `stop`, every `step`-th, along each axis of one sample.
+
+    What is left out receives nothing.
+
+    Parameters
+    ----------
+    start, stop, step : tuple of int
+        One for each axis; `start` and `stop` are >= 0, `step` is >= 1.
+    """
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+    step: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.start) == len(self.stop) == len(self.step) or not self.start:
+            raise BadNetwork(f"Slice: got {self._text()}, wants one of each for each axis")
+        if min(self.start) < 0 or min(self.step) < 1 or any(map(operator.ge, self.start, self.stop)):
+            raise BadNetwork(f"Slice: got {self._text()}, wants 0 <= start < stop and step >= 1")
+
+    def _text(self) -> str:
+        return f"start {tuple(self.start)}, stop {tuple(self.stop)}, step {tuple(self.step)}"
+
+    def _slices(self) -> tuple[slice, ...]:
+        return (slice(None), *map(slice, self.start, self.stop, self.step))
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        (shape,) = shapes
+        if len(shape) != len(self.stop) or any(map(operator.gt, self.stop, shape)):
+            raise BadNetwork(f"got {shape}, wants at least {tuple(self.stop)}")
+        return tuple(len(range(*where)) for where in zip(self.start, self.stop, self.step, strict=True))
+
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
+        return inputs[0][self._slices()].copy()
+
+    def _back(self, R: Array, shapes: Sequence[Shape]) -> list[Array]:
+        whole = zeros(shapes[0], R)
+        whole[self._slices()] = R
+        return [whole]
+
+
+@dataclass(frozen=True)
+class Permute(_Moved):
+    """
+    Put the axes of one sample in another order.
+
+    Parameters
+    ----------
+    order : tuple of int
+        The axis of the input that each axis of the output is; (1, 2, 0) makes (C, H, W) into (H, W, C).
+    """
+
+    order: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if sorted(self.order) != list(range(len(self.order))) or not self.order:
+            wanted = "every axis once, such as (1, 2, 0)"
+            raise BadNetwork(f"Permute: order is {tuple(self.order)}, wants {wanted}")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if len(shapes[0]) != len(self.order):
+            raise BadNetwork(f"got {shapes[0]}, wants {len(self.order)} axes")
+        return tuple(shapes[0][axis] for axis in self.order)
+
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
+        return inputs[0].transpose(0, *(axis + 1 for axis in self.order)).copy()
+
+    def _back(self, R: Array, shapes: Sequence[Shape]) -> list[Array]:
+        return [R.transpose(0, *(self.order.index(axis) + 1 for axis in range(len(self.order)))).copy()]
+
+
+@dataclass(frozen=True)
 class Pad(_Moved):
     """
     An explicit padding layer. Relevance that lands on its cells is booked under `padding`.
@@ -1160,13 +1393,19 @@ class Pad(_Moved):
         Cells around the image.
     value : float
         What they hold.
+    channels : (int, int)
+        Channels of such cells before and after the image's own, as in the option-A shortcuts of
+        CIFAR ResNets.
     """
 
     padding: Padding = 0
     value: float = 0.0
+    channels: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
         _sides(self.padding)
+        if len(_whole(self.channels, 2)) != 2 or min(self.channels) < 0:
+            raise BadNetwork(f"Pad: channels is {self.channels!r}: two whole numbers >= 0 are wanted")
 
     def nonnegative(self, inputs: Sequence[bool]) -> bool:
         return self.value >= 0 and all(inputs)
@@ -1174,7 +1413,7 @@ class Pad(_Moved):
     def output_shape(self, *shapes: Shape) -> Shape:
         c, h, w = _image(shapes[0])
         top, bottom, left, right = _sides(self.padding)
-        return c, h + top + bottom, w + left + right
+        return c + sum(self.channels), h + top + bottom, w + left + right
 
     def forward(self, kernels: Any, *inputs: Array) -> Array:
         (a,) = inputs
@@ -1183,8 +1422,9 @@ class Pad(_Moved):
         return y
 
     def _image_of(self, y: Array) -> Array:
-        top, bottom, left, right = _sides(self.padding)
-        return y[:, :, top : y.shape[2] - bottom, left : y.shape[3] - right]
+        (first, last), (top, bottom, left, right) = self.channels, _sides(self.padding)
+        _, c, h, w = y.shape
+        return y[:, first : c - last, top : h - bottom, left : w - right]
 
     def _back(self, R: Array, shapes: Sequence[Shape]) -> list[Array]:
         return [self._image_of(R)]
@@ -1198,9 +1438,10 @@ class Pad(_Moved):
 LAYERS: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
-        Dense, Conv2d, BatchNorm, Add, Concat, SumPool2d, AvgPool2d, AdaptiveAvgPool2d, MaxPool2d,
+        Dense, Conv2d, ConvTranspose2d, BatchNorm, Add, Concat,
+        SumPool2d, AvgPool2d, AdaptiveAvgPool2d, MaxPool2d,
         ReLU, ReLU6, Clip, LeakyReLU, ELU, Sigmoid, Softplus, Tanh, SiLU, GELU, HardSwish, HardSigmoid,
-        Identity, Dropout, Softmax, Flatten, Reshape, Pad,
+        Identity, Dropout, Softmax, LogSoftmax, Flatten, Reshape, Permute, Slice, Pad,
     )
 }  # fmt: skip
 """Every layer by its name, for the neutral file format and for architecture files."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import tomllib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +15,12 @@ import numpy as np
 from lrpref.errors import BadInput, BadNetwork
 from lrpref.files import regular
 from lrpref.kernels.operations import Array
+from lrpref.tables import fill, within
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's pixels from 0 to 1, as torchvision's networks want them."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,55 @@ class Preprocessing:
             raise BadNetwork(f"wants {n} means, {n} stds > 0 and a divisor > 0")
         if self.resize is not None and self.resize < max(self.size):
             raise BadNetwork(f"resize {self.resize} is smaller than the crop {self.size}")
+
+    @classmethod
+    def imagenet(cls, size: tuple[int, int] = (224, 224)) -> Preprocessing:
+        """
+        Give torchvision's for ImageNet: 224 pixels out of 256, in units of the pixels' standard deviation.
+
+        Parameters
+        ----------
+        size : tuple of int
+            Height and width of the input; the shorter side is resized to 256/224 of the larger.
+
+        Returns
+        -------
+        Preprocessing
+            The steps.
+        """
+        return cls(size, IMAGENET_MEAN, IMAGENET_STD, resize=round(max(size) * 256 / 224))
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Preprocessing:
+        """
+        Read the steps from a TOML file.
+
+        Parameters
+        ----------
+        path : path-like
+            The file: this class's fields, at the top or in a table `[preprocessing]`.
+
+        Returns
+        -------
+        Preprocessing
+            The steps.
+
+        Raises
+        ------
+        BadInput
+            If the file cannot be read.
+        BadNetwork
+            If it says something else.
+        """
+        try:
+            table = tomllib.loads(regular(path, BadInput).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise BadInput(f"{path}: not a TOML file ({error})") from None
+        steps = table.get("preprocessing", table)
+        with within(f"{path}"):
+            if not isinstance(steps, dict):
+                raise BadNetwork(f"preprocessing is {steps!r:.60}, wants a table")
+            return fill(cls, steps)
 
     def shape(self) -> tuple[int, ...]:
         """

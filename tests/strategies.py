@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lrpref import layers, rules
 from lrpref.kernels.operations import Array, Operation, Window
 
-MAPS = ("dense", "conv2d", "sum_pool2d", "region_sum2d", "select2d", "scale", "total")
+MAPS = ("dense", "conv2d", "conv_transpose2d", "sum_pool2d", "region_sum2d", "select2d", "scale", "total")
 """The linear maps of a backend's function table."""
 
 BACKENDS = ("numpy", "loops", "cpu")
@@ -56,11 +56,15 @@ class Case:
         return Case(self.op, a, w, s, b, self.rng, self.most)
 
 
-def _window(choose: Choose) -> tuple[tuple[int, int], Window, tuple[int, int]]:
-    """Choose an image and a window that fits at least once: asymmetric padding, stride, dilation."""
+def _window(choose: Choose, far: int = 0) -> tuple[tuple[int, int], Window, tuple[int, int]]:
+    """
+    Choose an image and a window that fits at least once: asymmetric padding, stride, dilation.
+
+    The far sides' padding is at least `far`: below 0 the window may stop short of them.
+    """
     kernel, stride, dilation = ((choose(1, 3), choose(1, 3)), (choose(1, 3), choose(1, 3)),
                                 (choose(1, 2), choose(1, 2)))  # fmt: skip
-    padding = (choose(0, 2), choose(0, 2), choose(0, 2), choose(0, 2))
+    padding = (choose(0, 2), choose(far, 2), choose(0, 2), choose(far, 2))
     window = Window(kernel, stride, padding, dilation)
     least = [max(1, e - p - q) for e, p, q in zip(window.extent(), padding[::2], padding[1::2], strict=True)]
     size = least[0] + choose(0, 3), least[1] + choose(0, 3)
@@ -82,6 +86,12 @@ def case(name: str, choose: Choose) -> Case:
             op = Operation(name, size, window, groups)
             a, w = (n, groups * inputs, *size), (groups * outputs, inputs, *window.kernel)
             s, bias = (n, groups * outputs, *positions), (groups * outputs, 1, 1)
+        case "conv_transpose2d":
+            size, window, positions = _window(choose, far=-2)
+            groups, inputs, outputs = choose(1, 3), choose(1, 2), choose(1, 2)
+            op = Operation(name, size, window, groups)
+            a, w = (n, groups * inputs, *positions), (groups * inputs, outputs, *window.kernel)
+            s, bias = (n, groups * outputs, *size), (groups * outputs, 1, 1)
         case "sum_pool2d" | "select2d":
             size, window, positions = _window(choose)
             c, taps = choose(1, 2), window.kernel[0] * window.kernel[1]
@@ -138,6 +148,10 @@ LAYERS: dict[str, tuple[layers.Layer, tuple[int, ...]]] = {
     "convolution": (
         layers.Conv2d(_weights(4, 4, 1, 2, 2), _bias(5, 4), (2, 1), (1, 0, 0, 2), (1, 2), groups=2),
         (2, 3, 3),
+    ),
+    "transposed convolution": (
+        layers.ConvTranspose2d(_weights(12, 4, 1, 2, 3), _bias(13, 2), (2, 3), (1, 0, 0, 2), 1, (1, 2), 2),
+        (4, 2, 2),
     ),
     "windows in the padding": (layers.Conv2d(_weights(6, 2, 2, 1, 2), _bias(7, 2), padding=2), (2, 1, 2)),
     "sum pooling": (layers.SumPool2d(2, 1, padding=1), (1, 3, 2)),

@@ -63,14 +63,14 @@ def test_parameters(vgg16):
 
 @pytest.fixture
 def branching():
-    """Two convolutions, a sum that gamma must not reach, a batch norm that nothing can take."""
+    """Two convolutions, a sum that gamma must not reach, a batch norm that nothing can take: it turns signs."""
     weight = np.ones((2, 2, 1, 1))
     return Network(
         (
             Node("conv1", Conv2d(weight), (INPUT,)),
             Node("relu1", ReLU(), ("conv1",)),
             Node("sum", Add(), ("relu1", INPUT)),
-            Node("norm", BatchNorm(np.ones(2), np.ones(2)), ("sum",)),
+            Node("norm", BatchNorm(np.array([1.0, -1.0]), np.ones(2)), ("sum",)),
             Node("pool", MaxPool2d(2), ("norm",)),
             Node("conv2", Conv2d(weight), ("pool",)),
         ),

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,18 @@ LARGER = {
     "mostly padding": convolution(13, 1, 4, 5, (3, 2), (3, 3), padding=(5, 4, 6, 3)),
     "wide": convolution(14, 1, 3, 8, (5, 311)),
     "no padding": convolution(15, 1, 8, 3, (26, 9), (5, 2), padding=(0, 0, 0, 0)),
+    "short of the far sides": convolution(16, 1, 5, 9, (16, 15), (2, 3), (3, 4), (1, -2, 0, -1)),
 }
+
+
+def transposed(c: Case) -> Case:
+    """The way back: from the positions of a convolution's window to its image."""
+    b = c.rng.normal(size=(c.a.shape[1], 1, 1))
+    return Case(replace(c.op, name="conv_transpose2d"), c.s, c.w, c.a, b, c.rng, 1)
+
+
+BACK = ("stride 3 and 1, asymmetric", "short of the far sides", "dilated, stride 2", "groups")
+LARGER |= {f"transposed, {name}": transposed(LARGER[name]) for name in BACK}
 
 
 @pytest.mark.parametrize("cache", [1 << 20, 1 << 12], ids=["large blocks", "small blocks"])

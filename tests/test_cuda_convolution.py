@@ -54,13 +54,22 @@ class Case:
     parts: tuple[object, ...] = (A,)
     sign: int = 0
     multiprocessors: int = 1
+    transposed: bool = False
 
     def operation(self):
         if not self.size:
             return Operation("dense")
-        return Operation(
-            "conv2d", self.size, Window(self.kernel, self.stride, self.padding, self.dilation), self.groups
-        )
+        window = Window(self.kernel, self.stride, self.padding, self.dilation)
+        name = "conv_transpose2d" if self.transposed else "conv2d"
+        return Operation(name, self.size, window, self.groups)
+
+    def shapes(self):
+        """Shapes of a, and of w."""
+        if not self.size:
+            return (self.n, self.c), (self.k, self.c)
+        op, (rows, inner) = self.operation(), (self.c, self.k) if self.transposed else (self.k, self.c)
+        size = op.window.positions(op.size) if self.transposed else op.size
+        return (self.n, self.c, *size), (rows, inner // self.groups, *self.kernel)
 
 
 CASES = {
@@ -78,6 +87,14 @@ CASES = {
     "split phases": Case(2, 20, 70, (7, 7), (3, 3), (2, 2), (1, 0, 1, 0), multiprocessors=64),
     "tall": Case(1, 250, 129, (3, 2), parts=(PLUS, MINUS)),  # three low tiles there, two tall ones back
     "picture": Case(2, 3, 6, (5, 6), (3, 3), padding=(1, 1, 1, 1), parts=(A, CONSTANT, CONSTANT)),  # z^B
+    # the two directions in each other's place; the window stops short of a row
+    "transposed": Case(
+        2, 20, 12, (8, 7), (3, 2), (2, 3), (2, -1, 1, 0), (1, 2), groups=2, parts=(PLUS, MINUS), sign=1,
+        transposed=True,
+    ),
+    "transposed split": Case(
+        1, 33, 9, (5, 6), (3, 3), (2, 2), (1, 0, 1, 1), multiprocessors=64, transposed=True
+    ),
     "dense": Case(9, 131, 21, parts=(A, CONSTANT, ONE), sign=1),
     "dense of fours": Case(3, 132, 150, parts=(PLUS, MINUS)),
 }
@@ -90,9 +107,9 @@ def problem(name, dtype):
     case = CASES[name]
     rng = np.random.default_rng(sum(map(ord, name)))
     op = case.operation()
-    a = rng.standard_normal((case.n, case.c, *case.size)).astype(dtype)
-    shape = (case.k, case.c // case.groups, *(case.kernel if case.size else ()))
-    weights = [rng.standard_normal(shape).astype(dtype) for _ in case.parts]
+    shape, taps = case.shapes()
+    a = rng.standard_normal(shape).astype(dtype)
+    weights = [rng.standard_normal(taps).astype(dtype) for _ in case.parts]
     parts = [rng.standard_normal(a.shape[1:]).astype(dtype) if p is CONSTANT else p for p in case.parts]
     b = rng.standard_normal((case.k, *(1 for _ in case.size))).astype(dtype)
     terms = [(wide(p), wide(w)) for p, w in zip(parts, weights, strict=True)]
@@ -193,6 +210,8 @@ def test_which_kernels_run():
     assert launched("split", 4) == {"tf32x3"}
     for step in ("z", "quotient", "redistribute"):
         assert check("split", 3)[1][f"finish_{step}"]
+    assert launched("transposed", 4) == {"tf32x3"}
+    assert check("transposed split", 3)[1]["finish_quotient"]
     assert launched("depthwise", None) == {"thin"}
     assert launched("dense", None) == {"dense"}
     assert launched("picture", None) == {"blocked", "thin"}

@@ -7,7 +7,19 @@ import lrpref
 from lrpref import exact
 from lrpref.fold import fold, merge_padding
 from lrpref.kernels.reference import REFERENCE
-from lrpref.layers import BatchNorm, Conv2d, Dense, Flatten, Pad, ReLU
+from lrpref.layers import (
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    Pad,
+    ReLU,
+    Reshape,
+)
 from lrpref.network import INPUT, Network, Node, chain
 
 draw = np.random.default_rng(0)
@@ -28,6 +40,7 @@ def same(network, other, shape):
     return (values[0] == values[1]).all()
 
 
+SPREAD = Conv2d(quarters(2, 2, 1, 1), quarters(2))
 A, N, M = Dense(quarters(3, 3)), norm(3), norm(3)
 CHAINS = {
     "after a convolution": ([Conv2d(quarters(4, 3, 2, 2), quarters(4)), norm(4)], (3, 4, 4), 0),
@@ -41,6 +54,30 @@ CHAINS = {
         [BatchNorm(quarters(2), np.zeros(2)), Conv2d(quarters(2, 2, 2, 2), padding=1)], (2, 3, 3), 0
     ),
     "behind a ReLU": ([ReLU(), N, ReLU()], (3,), 1),
+    "across dropout, backward": ([A, Dropout(), N, ReLU()], (3,), 0),
+    "across dropout, forward": ([ReLU(), N, Dropout(), A], (3,), 0),
+    "across flatten, forward": ([ReLU(), norm(2), Flatten(), Dense(quarters(3, 18))], (2, 3, 3), 0),
+    "across flatten, not backward": ([SPREAD, Flatten(), norm(18)], (2, 3, 3), 1),
+    "across a reshaping that keeps the channels": (
+        [ReLU(), norm(2), Reshape((2, 1, 9)), Conv2d(quarters(3, 2, 1, 3))], (2, 3, 3), 0),
+    "across one that does not": (
+        [ReLU(), norm(2), Reshape((6, 3, 1)), Conv2d(quarters(3, 6, 1, 1))], (2, 3, 3), 1),
+    "across averages, forward": ([ReLU(), norm(2), AvgPool2d(2, 1), SPREAD, ReLU()], (2, 4, 4), 0),
+    "across averages, backward": ([SPREAD, AdaptiveAvgPool2d(2), norm(2), ReLU()], (2, 4, 4), 0),
+    "across averages over a padding": ([SPREAD, AvgPool2d(2, 1, 1), norm(2), ReLU()], (2, 4, 4), 1),
+    "across averages beside a padding": (
+        [SPREAD, AvgPool2d(2, 1, 1, count_include_pad=False), norm(2), ReLU()], (2, 4, 4), 0),
+    "across averages over a padding, without shift": (
+        [SPREAD, AvgPool2d(2, 1, 1), BatchNorm(quarters(2), np.zeros(2)), ReLU()], (2, 4, 4), 0),
+    "across another divisor": ([SPREAD, AvgPool2d(2, 1, divisor=3), norm(2), ReLU()], (2, 4, 4), 1),
+    "across maxima of the same order": (
+        [SPREAD, MaxPool2d(2, 1, 1), BatchNorm(np.array([0.5, 2.0]), quarters(2)), ReLU()], (2, 4, 4), 0),
+    "across maxima of another order": (
+        [SPREAD, MaxPool2d(2, 1, 1), BatchNorm(np.array([-0.5, 2.0]), quarters(2)), ReLU()], (2, 4, 4), 1),
+    "across two": (
+        [SPREAD, MaxPool2d(2, 1), Dropout(), BatchNorm(np.ones(2), quarters(2)), ReLU()], (2, 4, 4), 0),
+    "across two, forward": (
+        [ReLU(), norm(2), AdaptiveAvgPool2d(), Flatten(), Dense(quarters(3, 2))], (2, 4, 4), 0),
 }  # fmt: skip
 """Layers, the shape of a sample, and how many batch norms are left."""
 
@@ -53,6 +90,25 @@ def test_folding(name):
     assert same(network, folded, shape)
     assert sum(isinstance(node.layer, BatchNorm) for node in folded.nodes) == left
     assert set(folded.merged.values()) <= {node.name for node in folded.nodes}
+    if len(folded.merged) == 1:  # the norm's value is that of the node that stands for it
+        ((gone, here),) = folded.merged.items()
+        x = F.array(quarters(2, *shape))
+        before, after = (n.astype(F).activations(x, REFERENCE) for n in (network, folded))
+        assert (before[gone] == after[here]).all()
+
+
+def test_two_paddings_in_a_row_merge_both():
+    layers = [Pad(1), Pad((0, 1)), Conv2d(quarters(2, 2, 2, 2)), Flatten()]
+    network = chain([(f"layer{i}", layer) for i, layer in enumerate(layers)], (2, 3, 3))
+    merged = merge_padding(network)
+    assert same(network, merged, (2, 3, 3))
+    assert [node.layer.kind for node in merged.nodes] == ["Conv2d", "Flatten"]
+
+
+def test_channels_of_zeros_do_not_merge():
+    layers = [Pad(1, channels=(1, 0)), Conv2d(quarters(2, 3, 2, 2)), Flatten()]
+    network = chain([(f"layer{i}", layer) for i, layer in enumerate(layers)], (2, 3, 3))
+    assert len(merge_padding(network).nodes) == 3
 
 
 def test_a_layer_with_two_readers_keeps_its_numbers():

@@ -6,6 +6,7 @@ import inspect
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.signal import correlate2d
+from scipy.signal import convolve2d, correlate2d
 from strategies import (
     BACKENDS,
     EVERY_ID,
@@ -167,6 +168,23 @@ def test_plain_convolution_is_scipys_correlation(data: st.DataObject) -> None:
     assert same(PLAIN.conv2d(c.a, c.w, c.op), z)
 
 
+@given(st.data())
+def test_plain_transposed_convolution_is_scipys_convolution(data: st.DataObject) -> None:
+    c = data.draw(cases("conv_transpose2d"))
+    (top, _, left, _), (sy, sx), (dy, dx) = c.op.window.padding, c.op.window.stride, c.op.window.dilation
+    outputs, inputs = c.w.shape[1], len(c.w) // c.op.groups
+    z = np.zeros(c.s.shape)
+    for n, k in np.ndindex(*z.shape[:2]):
+        for j in range(k // outputs * inputs, (k // outputs + 1) * inputs):
+            image, taps = (np.zeros(size) for size in (c.op.window.padded(c.op.size), c.op.window.extent()))
+            apart = np.zeros([step * (x - 1) + 1 for step, x in zip((sy, sx), c.a.shape[2:], strict=True)])
+            apart[::sy, ::sx], taps[::dy, ::dx] = c.a[n, j], c.w[j, k % outputs]
+            spread = convolve2d(apart, taps)
+            image[: len(spread), : spread.shape[1]] = spread  # the far rows that no window reaches are 0
+            z[n, k] += image[top:, left:][: c.op.size[0], : c.op.size[1]]
+    assert same(PLAIN.conv_transpose2d(c.a, c.w, c.op), z)
+
+
 def matrix(c: Case, table: Any = PLAIN) -> Array:
     """The linear map of one sample as a matrix, column by column from unit vectors."""
     shape, w = c.a.shape[1:], c.w[:, :1] if c.op.name == "select2d" else c.w
@@ -217,6 +235,27 @@ def _flipped_kernel(a: Array, w: Array, op: Operation) -> Array:
 
 def _groups_shuffled(a: Array, w: Array, op: Operation) -> Array:
     return _original["conv2d"](a[:, ::-1], w, op)
+
+
+def _flipped_kernel_transposed(a: Array, w: Array, op: Operation) -> Array:
+    return _original["conv_transpose2d"](a, w[:, :, ::-1, ::-1], op)
+
+
+def _groups_shuffled_transposed(a: Array, w: Array, op: Operation) -> Array:
+    return _original["conv_transpose2d"](a[:, ::-1], w, op)
+
+
+def _stride_ignored(a: Array, w: Array, op: Operation) -> Array:
+    op = replace(op, window=replace(op.window, stride=(1, 1)))
+    near = np.zeros((*a.shape[:2], *op.window.positions(op.size)))
+    near[:, :, : a.shape[2], : a.shape[3]] = a
+    return _original["conv_transpose2d"](near, w, op)
+
+
+def _short_of_the_near_side(a: Array, w: Array, op: Operation) -> Array:
+    _, bottom, _, right = op.window.padding
+    z = _original["conv_transpose2d"](a, w, op)
+    return np.roll(z, (max(0, -bottom), max(0, -right)), (2, 3))
 
 
 def _flipped_sign(s: Array, w: Array, op: Operation) -> Array:
@@ -283,6 +322,9 @@ def _place(name: str) -> Any:
 FAULTS = {
     "_crop": [_pixel_off],
     "conv2d": [_flipped_kernel, _groups_shuffled],
+    "conv_transpose2d": [
+        _flipped_kernel_transposed, _groups_shuffled_transposed, _stride_ignored, _short_of_the_near_side,
+    ],
     "dense_transpose": [_flipped_sign],
     "preactivation": [_no_bias, _first_term_only],
     "divide": [

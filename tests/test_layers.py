@@ -29,6 +29,7 @@ from lrpref.layers import (
     Clip,
     Concat,
     Conv2d,
+    ConvTranspose2d,
     Dense,
     Dropout,
     Flatten,
@@ -37,13 +38,16 @@ from lrpref.layers import (
     Identity,
     Layer,
     LeakyReLU,
+    LogSoftmax,
     MaxPool2d,
     Pad,
+    Permute,
     ReLU,
     ReLU6,
     Reshape,
     Sigmoid,
     SiLU,
+    Slice,
     Softmax,
     Softplus,
     SumPool2d,
@@ -189,6 +193,30 @@ def test_batch_norm_is_its_definition() -> None:
         BatchNorm.of(None, None, mean[:2], np.array([1.0, -1.0]), 0.0)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("biased", [True, False])
+def test_batch_norms_around_a_transposed_convolution(groups: int, biased: bool) -> None:
+    rng = np.random.default_rng(groups)
+
+    def quarters(*shape: int) -> Array:
+        return F.array(rng.integers(-8, 9, shape) / 4)
+
+    bias = quarters(3 * groups) if biased else None
+    layer = ConvTranspose2d(quarters(4, 3, 2, 3), bias, (2, 3), (1, 0), 1, groups=groups)
+    x, after = quarters(2, 4, 2, 3), BatchNorm(quarters(3 * groups), quarters(3 * groups))
+    merged = layer.followed_by(after)
+    wanted = after.forward(REFERENCE, layer.forward(REFERENCE, x))
+    assert merged is not None
+    assert (merged.forward(REFERENCE, x) == wanted).all()
+    before = BatchNorm(quarters(4), quarters(4) * 0)
+    merged = layer.preceded_by(before)
+    wanted = layer.forward(REFERENCE, before.forward(REFERENCE, x))
+    assert merged is not None
+    assert (merged.forward(REFERENCE, x) == wanted).all()
+    # another shift for each pixel, which no bias holds
+    assert layer.preceded_by(BatchNorm(before.scale, before.shift + 1)) is None
+
+
 # Activations: against python-flint's functions at 300 bits, derivatives against differences of those.
 
 
@@ -286,6 +314,12 @@ def test_what_leaves_the_rationals_is_refused_and_points_to_balls() -> None:
 def test_softmax_is_a_distribution_even_of_large_scores() -> None:
     y = Softmax().forward(REFERENCE, np.array([[1000.0, 1000.0, -1000.0], [0.0, math.log(3), -math.inf]]))
     assert y.tolist() == [[0.5, 0.5, 0], pytest.approx([0.25, 0.75, 0], rel=1e-15)]  # one rounding of log 3
+    z = LogSoftmax().forward(REFERENCE, np.array([[1000.0, 1000.0, -1000.0], [0.0, math.log(3), -math.inf]]))
+    half, quarter, most = math.log(0.5), math.log(0.25), math.log(0.75)
+    assert z.tolist() == [  # one rounding of each logarithm
+        pytest.approx([half, half, -2000 + half], rel=1e-15),
+        pytest.approx([quarter, most, -math.inf], rel=1e-15),
+    ]
 
 
 # Every layer's shape, gradient and passing of relevance.
@@ -296,6 +330,9 @@ MOVING: dict[str, tuple[Layer, tuple[tuple[int, ...], ...]]] = {
     "concat": (Concat(), ((1, 2, 2), (3, 2, 2))),
     "concat on another axis": (Concat(2), ((2, 2, 1), (2, 2, 3))),
     "pad": (Pad((1, 0, 0, 2)), ((2, 2, 1),)),
+    "pad with channels": (Pad((0, 1, 1, 0), channels=(2, 1)), ((2, 2, 1),)),
+    "permute": (Permute((1, 2, 0)), ((2, 3, 4),)),
+    "slice": (Slice((1, 0, 0), (3, 4, 1), (1, 2, 1)), ((3, 5, 2),)),
     "identity": (Identity(), ((3,),)),
     "dropout": (Dropout(), ((3,),)),
 }
@@ -387,6 +424,21 @@ BAD_NETWORKS: dict[str, tuple[Callable[[], Any], str]] = {
     "reshape": (
         lambda: network(Reshape((5, 6))),
         "node 'node0' (Reshape): got (2, 4, 4), wants 30 values for (5, 6)"),
+    "slice": (
+        lambda: network(Slice((0, 0, 0), (3, 4, 4), (1, 1, 1))),
+        "node 'node0' (Slice): got (2, 4, 4), wants at least (3, 4, 4)"),
+    "empty slice": (
+        lambda: Slice((0, 2), (1, 2), (1, 1)),
+        "Slice: got start (0, 2), stop (1, 2), step (1, 1), wants 0 <= start < stop and step >= 1"),
+    "slice of other axes": (
+        lambda: Slice((0,), (1, 2), (1, 1)),
+        "Slice: got start (0,), stop (1, 2), step (1, 1), wants one of each"),
+    "permutation": (
+        lambda: Permute((0, 2)), "Permute: order is (0, 2), wants every axis once, such as (1, 2, 0)"),
+    "permutation of other axes": (
+        lambda: network(Permute((1, 0))), "node 'node0' (Permute): got (2, 4, 4), wants 2 axes"),
+    "channels of a padding": (
+        lambda: Pad(1, channels=(1, -1)), "Pad: channels is (1, -1): two whole numbers >= 0 are wanted"),
     "one input for a sum": (
         lambda: graph(Node("sum", Add(), (INPUT,))), "node 'sum' (Add): got 1 inputs, wants 2 or more"),
     "two inputs for a ReLU": (
@@ -411,6 +463,29 @@ BAD_NETWORKS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: Conv2d(W((3, 3))), "Conv2d: weight is (3, 3), wants (K, C/groups, kh, kw)"),
     "bias": (lambda: Dense(W((3, 2)), W(2)), "Dense: bias is (2,), wants (3,)"),
     "groups": (lambda: Conv2d(W((4, 1, 1, 1)), groups=3), "Conv2d: 4 outputs do not split into 3 groups"),
+    "weight of a transposed convolution": (
+        lambda: ConvTranspose2d(W((3, 3))),
+        "ConvTranspose2d: weight is (3, 3), wants (C, K/groups, kh, kw)"),
+    "groups of a transposed convolution": (
+        lambda: ConvTranspose2d(W((4, 1, 1, 1)), groups=3),
+        "ConvTranspose2d: 4 inputs do not split into 3 groups"),
+    "bias of a transposed convolution": (
+        lambda: ConvTranspose2d(W((4, 3, 1, 1)), W(3), groups=2),
+        "ConvTranspose2d: bias is (3,), wants (6,)"),
+    "output padding": (
+        lambda: ConvTranspose2d(W((1, 1, 3, 3)), None, (2, 1), 0, (1, 1)),
+        "ConvTranspose2d: output_padding is (1, 1), wants less than the stride (2, 1) or the dilation "
+        "(1, 1)"),
+    "negative output padding": (
+        lambda: ConvTranspose2d(W((1, 1, 3, 3)), output_padding=-1),
+        "output_padding is -1: one or two whole numbers >= 0 are wanted"),
+    "channels of a transposed convolution": (
+        lambda: network(ConvTranspose2d(W((3, 2, 1, 1)))),
+        "node 'node0' (ConvTranspose2d): got (2, 4, 4), wants (3, H, W)"),
+    "nothing comes out": (
+        lambda: network(ConvTranspose2d(W((2, 2, 1, 2)), padding=2), shape=(2, 4, 3)),
+        "node 'node0' (ConvTranspose2d): got an image of 4 x 3, wants a larger one or less padding than 2: "
+        "the output would be 0 x 0"),
     "stride": (lambda: SumPool2d(1, 0), "stride is 0: one or two whole numbers >= 1 are wanted"),
     "kernel": (lambda: MaxPool2d((2, 2, 2)), "kernel is (2, 2, 2): one or two whole numbers >= 1 are wanted"),
     "padding": (lambda: Conv2d(W((1, 1, 1, 1)), padding=-1), "padding is -1: one, two (down, right) or four"),

@@ -59,7 +59,7 @@ WINDOWS = [
     ((1, 2), Window((1, 1), padding=(1, 1, 1, 1))),  # windows wholly in the padding
 ]
 
-MAPS = ("dense", "conv2d", "sum_pool2d", "region_sum2d", "select2d", "scale", "total")
+MAPS = ("dense", "conv2d", "conv_transpose2d", "sum_pool2d", "region_sum2d", "select2d", "scale", "total")
 
 
 def both_ways(name: str, op: Operation, a: Array, w: Array, s: Array) -> Iterator[Case]:
@@ -79,6 +79,9 @@ def cases(dtype: str) -> Iterator[Case]:
     for n, c, k, g, size, window in CONVOLUTIONS:
         op, s = Operation("conv2d", size, window, g), x(n, k * g, *window.positions(size))
         yield from both_ways("conv2d", op, x(n, c * g, *size), x(k * g, c, *window.kernel), s)
+    # the two maps in each other's place; the window stops short of a row and a column
+    op = Operation("conv_transpose2d", (6, 6), Window((2, 2), (2, 3), (1, -1, 0, 0), (1, 2)), 2)
+    yield from both_ways("conv_transpose2d", op, x(1, 4, 3, 2), x(4, 3, 2, 2), x(1, 6, 6, 6))
     for size, window in WINDOWS:
         a, s = x(2, 2, *size), x(2, 2, *window.positions(size))
         op = Operation("sum_pool2d", size, window)
@@ -117,7 +120,7 @@ def differences(table: Any, dtypes: tuple[str, ...], names: tuple[str, ...] = ()
     for dtype in dtypes:
         for i, (name, compute) in enumerate(cases(dtype)):
             # only these have two rungs
-            wanted = name in names if names else not table.tiled or name.startswith(("dense", "conv2d"))
+            wanted = name in names if names else not table.tiled or name.startswith(("dense", "conv"))
             if wanted and (found := difference(compute, table)):
                 yield f"{name}, {rung}, case {i}, {dtype}: {found}"
 

@@ -84,6 +84,29 @@ class Draw:
         layer = layers.Conv2d(w, b, stride, (top, bottom, left, right), dilation, groups)
         return layer, [(groups * inputs, *size)], convolve
 
+    def conv_transpose2d(self) -> Any:
+        kernel, stride, dilation = self.pair(1, 3), self.pair(1, 3), self.pair(1, 2)
+        groups, (inputs, outputs) = self.choose(1, 3), self.pair(1, 3)
+        added = tuple(self.choose(0, max(s, d) - 1) for s, d in zip(stride, dilation, strict=True))
+        # up to half of what the smallest image gives, so that something is left of it
+        least = [d * (k - 1) + s for s, d, k in zip(stride, dilation, kernel, strict=True)]
+        (top, bottom), (left, right) = (self.pair(0, min(2, x // 2)) for x in least)
+        if even := bool(self.choose(0, 1)):
+            bottom, right = top, left
+        w = self.normal(groups * inputs, outputs, *kernel)
+        b = self.normal(groups * outputs) if self.choose(0, 1) else None
+        padding = (top, left) if even else (top, bottom, left, right)
+
+        def spread(torch: Any, x: Any) -> Any:
+            own = padding if even else 0
+            z = torch.nn.functional.conv_transpose2d(
+                x, *_tensors(w, b), stride, own, added, groups, dilation
+            )
+            return z if even else torch.nn.functional.pad(z, (-left, -right, -top, -bottom))
+
+        layer = layers.ConvTranspose2d(w, b, stride, padding, added, dilation, groups)
+        return layer, [(groups * inputs, self.choose(2, 4), self.choose(2, 4))], spread
+
     def batch_norm(self) -> Any:
         c = self.choose(1, 4)
         gamma, beta, mean, var = *self.normal(3, c), abs(self.normal(c))
@@ -142,8 +165,9 @@ class Draw:
 
     def pad(self) -> Any:
         top, bottom, left, right = *self.pair(0, 2), *self.pair(0, 2)
-        layer = layers.Pad((top, bottom, left, right), 0.5)
-        sides = (left, right, top, bottom)
+        channels = self.pair(0, 2)
+        layer = layers.Pad((top, bottom, left, right), 0.5, channels)
+        sides = (left, right, top, bottom, *channels)
         return layer, [(2, *self.pair(1, 3))], lambda torch, x: torch.nn.functional.pad(x, sides, value=0.5)
 
     def flatten(self) -> Any:
@@ -151,6 +175,14 @@ class Draw:
 
     def reshape(self) -> Any:
         return layers.Reshape((3, 2, 4)), [(4, 6)], lambda torch, x: x.reshape(-1, 3, 2, 4)
+
+    def permute(self) -> Any:
+        return layers.Permute((1, 2, 0)), [(2, *self.pair(1, 3))], lambda torch, x: x.permute(0, 2, 3, 1)
+
+    def slice(self) -> Any:
+        (first, past), step = (self.choose(0, 1), self.choose(3, 4)), self.choose(1, 2)
+        layer = layers.Slice((0, first), (2, past), (1, step))
+        return layer, [(2, 4)], lambda torch, x: x[:, :, first:past:step]
 
 
 def _tensors(*arrays: Array | None) -> list[Any]:
@@ -176,8 +208,8 @@ def same_layer(layer: Any, inputs: list[Array], torch_function: Any, rng: np.ran
 
 
 KINDS = (
-    "dense", "conv2d", "batch_norm", "max_pool2d", "avg_pool2d", "sum_pool2d", "adaptive_avg_pool2d",
-    "add", "concat", "pad", "flatten", "reshape",
+    "dense", "conv2d", "conv_transpose2d", "batch_norm", "max_pool2d", "avg_pool2d", "sum_pool2d",
+    "adaptive_avg_pool2d", "add", "concat", "pad", "flatten", "reshape", "permute", "slice",
 )  # fmt: skip
 
 
@@ -211,6 +243,7 @@ ACTIVATIONS: dict[layers.Layer, Any] = {
     layers.Dropout(): lambda torch, x: torch.nn.functional.dropout(x, training=False) * 1,
     layers.HardSigmoid(): lambda torch, x: torch.nn.functional.relu6(x + 3) / 6,
     layers.Softmax(): lambda torch, x: torch.softmax(x, -1),
+    layers.LogSoftmax(): lambda torch, x: torch.log_softmax(x, -1),
 }
 
 
@@ -239,6 +272,13 @@ CONVOLUTIONS = {
     "dilation": {"dilation": 2, "padding": 2, "stride": 2},
 }
 
+TRANSPOSED = {
+    "transposed": {"stride": 2, "padding": 1, "output_padding": 1},
+    "transposed groups": {"groups": 2, "stride": (2, 1), "dilation": (1, 2), "output_padding": 1},
+    "transposed uneven padding": {"padding": (0, 2, 1, 0), "stride": 2, "output_padding": (0, 1)},
+}
+ONE_LAYER = ("dense", *CONVOLUTIONS, *TRANSPOSED)
+
 RULES = (
     rules.Zero(), rules.GeneralizedGamma(0.25), rules.GeneralizedGamma(8.0), rules.AlphaBeta(2.0, 1.0),
     rules.AlphaBeta(1.5, 0.5), rules.ZPlus(), rules.Flat(), rules.ZBox(-16.0, 16.0),
@@ -255,6 +295,10 @@ def one_layer(name: str, seed: int, bias: bool = True) -> Network:
     b = dyadic(rng, 6) if bias else None
     if name == "dense":
         return chain([("layer", layers.Dense(dyadic(rng, 6, 4), b))], (4,))
+    if name in TRANSPOSED:
+        options = TRANSPOSED[name]
+        w = dyadic(rng, 4, 6 // options.get("groups", 1), 3, 3)
+        return chain([("layer", layers.ConvTranspose2d(w, b, **options))], (4, 4, 5))
     options = CONVOLUTIONS[name]
     w = dyadic(rng, 6, 4 // options.get("groups", 1), 3, 3)
     return chain([("layer", layers.Conv2d(w, b, **options))], (4, 7, 8))
@@ -274,7 +318,7 @@ def on_one_layer(network: Network, seed: int, ours: rules.Rule, theirs: rules.Ru
 
 @pytest.mark.parametrize("stabilizer", STABILIZERS, ids=str)
 @pytest.mark.parametrize("rule", RULES, ids=str)
-@pytest.mark.parametrize("name", ["dense", *CONVOLUTIONS])
+@pytest.mark.parametrize("name", ONE_LAYER)
 def test_rule_is_zennits(name: str, rule: rules.Rule, stabilizer: rules.Stabilizer) -> None:
     rule = rule.with_options(stabilizer=stabilizer)
     for seed in range(3):
@@ -290,7 +334,7 @@ class WSquareWithBias(rules.WSquare):
         return [rules.Share(share.terms, b * b)]
 
 
-@pytest.mark.parametrize("name", ["dense", *CONVOLUTIONS])
+@pytest.mark.parametrize("name", ONE_LAYER)
 def test_w2_differs_from_zennits_by_the_bias_and_nothing_else(name: str) -> None:
     w2, with_bias = (made(stabilizer=rules.signed(1e-6)) for made in (rules.WSquare, WSquareWithBias))
     for seed in range(3):

@@ -29,6 +29,7 @@ from lrpref.layers import (
     BatchNorm,
     Concat,
     Conv2d,
+    ConvTranspose2d,
     Dense,
     Dropout,
     Flatten,
@@ -258,7 +259,7 @@ def exact_layer(name: str) -> Layer:
     return F.cast(LAYERS[name][0])
 
 
-WEIGHTED = ("dense", "convolution", "windows in the padding", "batch norm 1d")
+WEIGHTED = ("dense", "convolution", "transposed convolution", "windows in the padding", "batch norm 1d")
 
 
 def active(name: str, seed: int = 17) -> tuple[Layer, Array, Array, Map]:
@@ -517,7 +518,23 @@ def branched_network() -> Network:
     )
 
 
-NETWORKS = {"plain": plain_network, "branched": branched_network}
+def decoding_network() -> Network:
+    """To a smaller image and back to a larger one, as segmentation networks do."""
+    return chain(
+        [
+            ("down", Conv2d(weights(21, 4, 2, 2, 2), weights(22, 4), 2)),
+            ("relu1", ReLU()),
+            ("up", ConvTranspose2d(weights(23, 4, 1, 3, 2), weights(24, 2), (2, 3), (1, 0), (1, 2), 1, 2)),
+            ("relu2", ReLU()),
+            ("again", ConvTranspose2d(weights(25, 2, 1, 2, 2), None, 1, (1, 0, 0, 1), 1, 2)),
+            ("flatten", Flatten()),
+            ("score", Dense(weights(26, 2, 54), weights(27, 2))),
+        ],
+        (2, 4, 4),
+    )
+
+
+NETWORKS = {"plain": plain_network, "branched": branched_network, "decoding": decoding_network}
 
 
 def pixels(network: Network, seed: int) -> Array:

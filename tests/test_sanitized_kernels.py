@@ -15,7 +15,7 @@ TABLE = Path(__file__).parent / "emulator" / "whole_table.py"
 
 
 # Two halves, so that two cores share the work.
-@pytest.mark.parametrize(("what", "cases"), [("1,2,chosen,maps", 22), ("3,4", 10)])
+@pytest.mark.parametrize(("what", "cases"), [("1,2,chosen,maps", 26), ("3,4", 12)])
 @pytest.mark.parametrize("kind", ["thread", "address"])
 def test_no_kernel_races_or_leaves_its_arrays(kind: str, what: str, cases: int) -> None:
     outcome = run_sanitized(kind, [TABLE, what], timeout=600)

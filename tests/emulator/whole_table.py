@@ -33,6 +33,12 @@ CONVOLUTIONS = {
     ),
     "groups": (Operation("conv2d", (4, 5), Window((3, 3), (1, 1), (1, 1, 1, 1)), 2), 2, 3, 4),
     "depthwise": (Operation("conv2d", (5, 4), Window((3, 3), (1, 1), (1, 1, 1, 1)), 6), 1, 1, 6),
+    "transposed": (
+        Operation("conv_transpose2d", (7, 8), Window((3, 2), (2, 3), (1, -1, 1, 0), (1, 2)), 2),
+        2,
+        3,
+        6,
+    ),
     "1 x 1": (Operation("conv2d", (3, 5), Window((1, 1))), 1, 19, 7),
     "dense": (Operation("dense"), 3, 37, 9),
 }
@@ -57,6 +63,9 @@ def convolution(table: Table, op: Operation, samples: int, inputs: int, outputs:
     """Run all four steps of a share with two terms."""
     rng = np.random.default_rng(0)
     shape, taps = (samples, inputs * op.groups, *op.size), (outputs, inputs, *op.window.kernel)
+    if op.name == "conv_transpose2d":
+        shape = (*shape[:2], *op.window.positions(op.size))
+        taps = (shape[1], outputs // op.groups, *op.window.kernel)
     if op.name == "dense":
         shape, taps = shape[:2], taps[:2]
     a, w, v = (rng.normal(size=x).astype(np.float32) for x in (shape, taps, taps))

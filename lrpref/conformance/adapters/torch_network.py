@@ -128,6 +128,41 @@ class UnevenConv2d(nn.Conv2d):  # type: ignore[misc, unused-ignore]
         return super().forward(functional.pad(input, self.sides))
 
 
+class UnevenConvTranspose2d(nn.ConvTranspose2d):  # type: ignore[misc, unused-ignore]
+    """
+    A transposed convolution with its own padding, which the output lacks, on each side.
+
+    Parameters
+    ----------
+    sides : tuple of int
+        Padding (left, right, top, bottom), in pixels.
+    *arguments, **options
+        As for `torch.nn.ConvTranspose2d`.
+    """
+
+    def __init__(self, sides: tuple[int, int, int, int], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.cut = [-side for side in sides]
+
+    def forward(self, input: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
+        """
+        Convolve, then cut the sides off.
+
+        Parameters
+        ----------
+        input : torch.Tensor, shape (N, C, H, W)
+            The image.
+        output_size : list of int, optional
+            As for `torch.nn.ConvTranspose2d`, before the cut.
+
+        Returns
+        -------
+        torch.Tensor, shape (N, K, Ho, Wo)
+            z.
+        """
+        return functional.pad(super().forward(input, output_size), self.cut)
+
+
 class Total(nn.Module):  # type: ignore[misc, unused-ignore]
     """The sum over the last axis, where zennit's module of this kind is not installed."""
 
@@ -172,6 +207,68 @@ class Add(nn.Module):  # type: ignore[misc, unused-ignore]
         """
         total: torch.Tensor = self.total(torch.stack(branches, dim=-1))
         return total
+
+
+class Permute(nn.Module):  # type: ignore[misc, unused-ignore]
+    """
+    The axes in another order.
+
+    Parameters
+    ----------
+    order : tuple of int
+        Axes of one sample.
+    """
+
+    def __init__(self, order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axes = (0, *(axis + 1 for axis in order))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Put the axes in order.
+
+        Parameters
+        ----------
+        x : torch.Tensor, shape (N, ...)
+            Samples.
+
+        Returns
+        -------
+        torch.Tensor, shape (N, ...)
+            The same numbers.
+        """
+        return x.permute(self.axes)
+
+
+class Slice(nn.Module):  # type: ignore[misc, unused-ignore]
+    """
+    A part of each sample.
+
+    Parameters
+    ----------
+    part : tuple of slice
+        Of each axis.
+    """
+
+    def __init__(self, part: tuple[slice, ...]) -> None:
+        super().__init__()
+        self.part = (slice(None), *part)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Take the part.
+
+        Parameters
+        ----------
+        x : torch.Tensor, shape (N, ...)
+            Samples.
+
+        Returns
+        -------
+        torch.Tensor, shape (N, ...)
+            The part.
+        """
+        return x[self.part]
 
 
 class Concat(nn.Module):  # type: ignore[misc, unused-ignore]
@@ -282,6 +379,27 @@ def _(layer: layers.Conv2d, shape: Shape) -> nn.Module:
 
 
 @module_of.register
+def _(layer: layers.ConvTranspose2d, shape: Shape) -> nn.Module:
+    window = layer.window()
+    top, bottom, left, right = layers._sides(layer.padding)
+    even = top == bottom and left == right
+    make = nn.ConvTranspose2d if even else partial(UnevenConvTranspose2d, (left, right, top, bottom))
+    made = make(
+        len(layer.weight),
+        layer.weight.shape[1] * layer.groups,
+        window.kernel,
+        window.stride,
+        (top, left) if even else 0,
+        layer.output_padding,
+        layer.groups,
+        layer.bias is not None,
+        window.dilation,
+        device="meta",
+    )
+    return _with(made, weight=layer.weight, bias=layer.bias)
+
+
+@module_of.register
 def _(layer: layers.BatchNorm, shape: Shape) -> nn.Module:
     """Mean 0, variance 1 and eps 0 leave nothing but scale and shift, without rounding."""
     made = (nn.BatchNorm1d if len(shape) == 1 else nn.BatchNorm2d)(len(layer.scale), eps=0.0, device="meta")
@@ -372,6 +490,21 @@ def _(layer: layers.Reshape, shape: Shape) -> nn.Module:
 
 
 @module_of.register
+def _(layer: layers.LogSoftmax, shape: Shape) -> nn.Module:
+    return nn.LogSoftmax(dim=-1)
+
+
+@module_of.register
 def _(layer: layers.Pad, shape: Shape) -> nn.Module:
     top, bottom, left, right = layers._sides(layer.padding)
-    return nn.ConstantPad2d((left, right, top, bottom), layer.value)
+    return nn.ConstantPad3d((left, right, top, bottom, *layer.channels), layer.value)
+
+
+@module_of.register
+def _(layer: layers.Permute, shape: Shape) -> nn.Module:
+    return Permute(layer.order)
+
+
+@module_of.register
+def _(layer: layers.Slice, shape: Shape) -> nn.Module:
+    return Slice(tuple(map(slice, layer.start, layer.stop, layer.step)))
