@@ -29,6 +29,7 @@ from lrpref.kernels.device import available
 from lrpref.kernels.records import Verified, status
 from lrpref.ledger import ACCOUNTS, Ledger
 from lrpref.network import Network
+from lrpref.preprocessing import Preprocessing
 from lrpref.rules import Rule
 
 P = ParamSpec("P")
@@ -121,9 +122,13 @@ def load_network(model: str, architecture: str | None = None) -> Network:
     if model == data.EMBEDDED:
         return data.embedded()
     if model in PACKAGED and not Path(model).exists():
-        return replace(weights_import.load(_packaged(model), architecture=model), source=model)
+        return replace(weights_import.load(_file_of(model), architecture=model), source=model)
     network = weights_import.load(model, architecture=architecture)
     return replace(network, source=os.path.abspath(model))
+
+
+def _file_of(model: str) -> Path:
+    return _packaged(model) if model in PACKAGED and not Path(model).exists() else Path(model)
 
 
 def _packaged(name: str) -> Path:
@@ -337,18 +342,90 @@ def verify(
 @app.command()
 @one_line
 def convert(
-    weights: Annotated[str, typer.Argument(help="A PyTorch checkpoint or .safetensors file.")],
+    weights: Annotated[str, typer.Argument(help="A .pth, .safetensors, .pt2 or .onnx file.")],
     destination: Annotated[Path, typer.Argument(help="The neutral .safetensors file to write.")],
     architecture: Architecture = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare with PyTorch or onnxruntime, node by node.")
+    ] = False,
+    input: Annotated[
+        str | None, typer.Option(help="With --verify: a picture or .npy file to compare on, too.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="'imagenet', or a text file with one name a line, to be kept with it.")
+    ] = None,
+    preprocessing: Annotated[
+        str | None, typer.Option(help="'imagenet', or a TOML file, to be kept with it.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Turn foreign weights into one neutral file: safetensors with the graph in its header."""
     if destination.exists() and not (overwrite and destination.is_file()):
         raise BadRecord(f"{destination}: exists already; --overwrite replaces a file")
+    if input is not None and not verify:
+        raise BadInput("--input is what --verify compares on: give both, or neither")
     network = load_network(weights, architecture)
+    if classes is not None:
+        network = replace(network, classes=_read_classes(classes))
+    if preprocessing is not None:
+        network = replace(network, preprocessing=_read_preprocessing(preprocessing, network))
+    if verify:
+        x = None if input is None else read_input(network, input)
+        found = _compared(network, weights, x)
+        if not found.holds:
+            out.print(f"nothing was written to {destination}")
+            raise typer.Exit(1)
+        network = replace(network, provenance={**network.provenance, "verified": found.summary()})
     network.save(destination)
     out.print(f"{destination}: {len(network.nodes)} nodes, {_parameters(network):,} parameters, "
               f"sha256 of graph and weights {network.digest[:16]}…")  # fmt: skip
+    for note in _unfolded(network):
+        out.print(f"note: {note}")
+
+
+def _compared(network: Network, weights: str, x: Any) -> weights_import.Comparison:
+    """Compare with the origin, and tell what was found."""
+    console = Console(stderr=True)
+    with console.status("comparing with the origin, node by node"):
+        found = weights_import.verify(network, _file_of(weights), x)
+    worst, first = found.worst, found.first
+    out.print(f"compared with {found.origin} ({found.dtype}; inputs: {', '.join(found.inputs)}), in shares of "
+              f"the largest magnitude: {len(found.rows)} of {found.nodes} nodes have a counterpart; the worst, "
+              f"'{worst.node}', is off by {worst.difference:.1e}, the output by "
+              f"{found.rows[-1].difference:.1e}, the canonical form by {found.folded:.1e}")  # fmt: skip
+    if first is not None:
+        out.print(f"THE FIRST THAT DIFFERS: node '{first.node}' ({first.layer}) is off by "
+                  f"{first.difference:.1e} from {first.value or 'the output'!r} there; rounding is below "
+                  f"{found.bound:.0e}", style="red")  # fmt: skip
+    elif not found.holds:
+        out.print("THE CANONICAL FORM DIFFERS: please report it", style="red")
+    return found
+
+
+def _unfolded(network: Network) -> list[str]:
+    """Say which batch norms the canonical form keeps."""
+    left = [node.name for node in fold(network.before_softmax()).nodes if node.layer.role == "norm"]
+    some = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+    return [f"norms that no linear layer can take, each a layer of its own: {some}"] if left else []
+
+
+def _read_classes(given: str) -> tuple[str, ...]:
+    if given == "imagenet":
+        return data.imagenet_classes()
+    try:
+        lines = regular(given, BadInput).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"--classes {given}: not a text file that can be read ({error})") from None
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _read_preprocessing(given: str, network: Network) -> Preprocessing:
+    """Read what a TOML file says, or take ImageNet's at the network's size."""
+    if given != "imagenet":
+        return Preprocessing.read(given)
+    if len(network.input_shape) != 3:
+        raise BadInput(f"--preprocessing imagenet: the network's input is {network.input_shape}, no picture")
+    return Preprocessing.imagenet(network.input_shape[1:])
 
 
 @app.command()

@@ -13,6 +13,7 @@ Weights are laid out as in PyTorch.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -734,8 +735,9 @@ class BatchNorm(LinearLayer):
         variance = np.asarray(var, np.float64) + eps
         if not (variance > 0).all():
             raise BadNetwork(f"a variance + eps is {variance.min()}, wants > 0")
-        scale = (1.0 if gamma is None else np.asarray(gamma, np.float64)) / np.sqrt(variance)
-        shift = (0.0 if beta is None else np.asarray(beta, np.float64)) - np.asarray(mean, np.float64) * scale
+        with np.errstate(over="ignore", invalid="ignore"):  # the network refuses what is not finite
+            scale = (1.0 if gamma is None else np.asarray(gamma, np.float64)) / np.sqrt(variance)
+            shift = (0.0 if beta is None else np.asarray(beta, np.float64)) - np.asarray(mean, np.float64) * scale
         return cls(scale, shift)
 
     def __post_init__(self) -> None:
@@ -1235,11 +1237,11 @@ class Flatten(_Moved):
     def carries(self, norm: BatchNorm, shape: Shape) -> BatchNorm | None:
         if self.output_shape(shape) == shape:
             return norm
-        pixels = int(np.prod(shape[1:]))
+        pixels = math.prod(shape[1:])
         return BatchNorm(np.repeat(norm.scale, pixels), np.repeat(norm.shift, pixels))
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        return (int(np.prod(shapes[0])),)
+        return (math.prod(shapes[0]),)
 
     def forward(self, kernels: Any, *inputs: Array) -> Array:
         return inputs[0].reshape(len(inputs[0]), -1)
@@ -1266,8 +1268,8 @@ class Reshape(Flatten):
             raise BadNetwork(f"Reshape: shape is {self.shape}, wants whole numbers >= 1")
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        if np.prod(shapes[0]) != np.prod(self.shape):
-            raise BadNetwork(f"got {shapes[0]}, wants {np.prod(self.shape)} values for {tuple(self.shape)}")
+        if math.prod(shapes[0]) != math.prod(self.shape):
+            raise BadNetwork(f"got {shapes[0]}, wants {math.prod(self.shape)} values for {tuple(self.shape)}")
         return tuple(self.shape)
 
     def carries(self, norm: BatchNorm, shape: Shape) -> BatchNorm | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ INPUT = "input"
 """The name under which nodes refer to the network's input."""
 
 FORMAT = 1
+
+LARGEST, MAX_AXES, MAX_NODES = 1 << 36, 16, 10_000
+"""More no network has: numbers that a node gives for each sample, their axes, nodes."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +102,13 @@ class Network:
                 raise BadNetwork(f"the name {str(text)[:60]!r} is not one line of at most 500 characters")
         if not isinstance(self.provenance, Mapping):
             raise BadNetwork(f"a network's provenance is {self.provenance!r}, wants a table")
+        _check_size("its input", self.input_shape)
         if not self.input_shape or not all(type(n) is int and n > 0 for n in self.input_shape):
             raise BadNetwork(
                 f"input shape is {self.input_shape}, wants whole numbers >= 1: (J,) or (C, H, W)"
             )
-        if not self.nodes:
-            raise BadNetwork("a network needs at least one node")
+        if not 1 <= len(self.nodes) <= MAX_NODES:
+            raise BadNetwork(f"{len(self.nodes)} nodes: a network needs at least one node, and at most {MAX_NODES}")
         shape = self.shapes[self.nodes[-1].name]
         if self.preprocessing is not None and self.preprocessing.shape() != self.input_shape:
             raise BadNetwork(
@@ -139,6 +144,7 @@ class Network:
                 shapes[node.name] = node.layer.output_shape(*(shapes[name] for name in node.inputs))
             except BadNetwork as error:
                 raise BadNetwork(f"node '{node.name}' ({node.layer.kind}): {error}") from None
+            _check_size(f"node '{node.name}' ({node.layer.kind})", shapes[node.name])
             _check_finite(node)
         return shapes
 
@@ -448,6 +454,13 @@ class Network:
             temporary.write_bytes(save(contiguous, {"lrpref": json.dumps(graph)}))
 
 
+def _check_size(what: str, shape: Shape) -> None:
+    if len(shape) > MAX_AXES:
+        raise BadNetwork(f"{what} has {len(shape)} axes, more than {MAX_AXES}")
+    if all(type(n) is int for n in shape) and math.prod(shape) > LARGEST:
+        raise BadNetwork(f"{what} has more than {LARGEST} numbers for each sample")
+
+
 def _check_finite(node: Node) -> None:
     for f in dataclasses.fields(node.layer):  # type: ignore[arg-type]
         array = getattr(node.layer, f.name)
@@ -557,7 +570,12 @@ def load(path: str | os.PathLike[str]) -> Network:
 
 def _from_graph(graph: Mapping[str, Any], tensors: Mapping[str, Array]) -> Network:
     if graph["format"] != FORMAT:
-        raise BadNetwork(f"its format is {graph['format']!r}; this version reads {FORMAT}")
+        raise BadNetwork(f"its format is {graph['format']!r:.60}; this version reads {FORMAT}")
+    integers = [name for name, tensor in tensors.items() if tensor.dtype.kind != "f"]
+    if integers:
+        raise BadNetwork(f"tensor '{integers[0]}' is of dtype {tensors[integers[0]].dtype}, wants floats")
+    if len(graph["nodes"]) > MAX_NODES:
+        raise BadNetwork(f"it has more than {MAX_NODES} nodes")
     nodes, used = [], set()
     for entry in graph["nodes"]:
         parameters = {k: v for k, v in entry.items() if k not in ("name", "layer", "inputs", "tensors")}

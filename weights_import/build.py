@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from lrpref.errors import BadNetwork, BadWeights
 from lrpref.fold import merge_padding
 from lrpref.kernels.operations import Array
 from lrpref.layers import Shape
-from lrpref.network import INPUT, Network, Node
+from lrpref.network import INPUT, LARGEST, Network, Node
 from lrpref.tables import within
 from lrpref.weights_import.pickles import shown
 from lrpref.weights_import.specification import Architecture
@@ -49,6 +50,8 @@ def expected_tensors(architecture: Architecture) -> dict[str, Shape]:
             raise BadNetwork(f"wants '{name}' as {shape}, a node before it as {expected[name]}")
         if min(shape) < 1:
             raise BadNetwork(f"'{name}' would be {shape}")
+        if math.prod(shape) > LARGEST:
+            raise BadNetwork(f"'{name}' would have more than {LARGEST} numbers")
         # a shape without numbers: it takes no memory, and as an object nobody asks whether it is finite
         return np.broadcast_to(np.array(1, dtype=object), shape)
 
@@ -67,7 +70,7 @@ def make_network(
     architecture : Architecture
         The architecture.
     tensors : mapping of str to ndarray
-        All of its tensors and no others, but for `num_batches_tracked`.
+        All of its tensors and no others, but for `num_batches_tracked` and what it leaves `unused`.
     provenance : mapping, optional
         Where they come from: plain JSON data.
 
@@ -79,16 +82,18 @@ def make_network(
     Raises
     ------
     BadWeights
-        If tensors are missing, unexpected, misshapen, not floating point or not finite: all of them in one
-        line.
+        If tensors are given twice, missing, unexpected, misshapen, not floating point or not finite: all
+        of them in one line.
     """
     expected = expected_tensors(architecture)
-    faults = _faults(expected, {n: t for n, t in tensors.items() if n.rpartition(".")[2] != IGNORED})
+    own, twice = _own_names(architecture, tensors)
+    read = {n: tensor for n, tensor in own.items() if n in expected or not _unread(architecture, n)}
+    faults = [*_listed("given twice", twice), *_faults(expected, read)]
     if faults:
         raise BadWeights(f"does not fit architecture '{architecture.name}': {'; '.join(faults)}")
 
     def take(name: str, shape: Shape) -> Array:
-        tensor = tensors[name]
+        tensor = read[name]
         return tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
 
     try:
@@ -122,6 +127,21 @@ def _assemble(
         architecture.name,
         provenance,
     )
+
+
+def _own_names(
+    architecture: Architecture, tensors: Mapping[str, Array]
+) -> tuple[dict[str, Array], list[str]]:
+    """Name the tensors as the architecture does; and list those that the file has under two names."""
+    files: dict[str, list[str]] = {}
+    for name in tensors:
+        files.setdefault(architecture.spelling(name), []).append(name)
+    twice = [" and ".join(shown(name)[1:-1] for name in names) for names in files.values() if len(names) > 1]
+    return {own: tensors[names[0]] for own, names in files.items()}, twice
+
+
+def _unread(architecture: Architecture, name: str) -> bool:
+    return name.rpartition(".")[2] == IGNORED or architecture.leaves_out(name)
 
 
 def _faults(expected: Mapping[str, Shape], tensors: Mapping[str, Array]) -> list[str]:

@@ -35,12 +35,7 @@ at all.
 
 import io
 import math
-import mmap
 import os
-import stat
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +47,7 @@ from numpy.typing import NDArray
 
 from lrpref.errors import BadWeights
 from lrpref.weights_import import pickles
+from lrpref.weights_import.archive import Archive, mapped
 from lrpref.weights_import.pickles import ADVICE, Storage, Tensor, reason_of, shown
 
 STORED = {
@@ -133,32 +129,18 @@ def read(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         holds a tensor of a dtype outside `STORED` or one that leaves its storage; or names any code.
         One line, which starts with the file's name.
     """
-    path = Path(path)
-    try:
-        return _strip_prefixes(_read(path))
-    except BadWeights as error:
-        reason = str(error)
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror or error}"
-    except MemoryError:
-        reason = "does not fit into memory"
-    raise BadWeights(f"{path.name or path}: {reason}")
+    with mapped(Path(path)) as (data, file):
+        return _strip_prefixes(_read(data, file))
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever, /dev/zero would never end
-        raise BadWeights(f"is a {'folder' if path.is_dir() else 'device'}, expected a file")
-    with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            raise BadWeights("is empty")
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        start = bytes(data[:512])
-        if start[:2] == b"PK":
-            return _arrays(_zip(data, file), len(data))
-        if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= len(data) - 8:
-            return _safetensors(file.read())
-        if start[:1] == b"\x80":
-            return _arrays(_legacy(data), len(data))
+def _read(data: memoryview, file: io.BufferedReader) -> dict[str, NDArray[Any]]:
+    start = bytes(data[:512])
+    if start[:2] == b"PK":
+        return _arrays(_zip(Archive(data, file)), len(data))
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= len(data) - 8:
+        return _safetensors(file.read())
+    if start[:1] == b"\x80":
+        return _arrays(_legacy(data), len(data))
     if start[257:262] == b"ustar":
         raise BadWeights("is a tar file, as PyTorch 0.1 wrote; load and save it once with a newer PyTorch")
     for signature, kind in _FOREIGN.items():
@@ -170,82 +152,33 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
 # The containers.
 
 
-def _zip(data: memoryview, file: io.BufferedReader) -> _Contents:
+def _zip(archive: Archive) -> _Contents:
     """Open the container of PyTorch 1.6 and later."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, OverflowError) as error:
-        raise BadWeights(f"damaged or truncated zip archive: {reason_of(error)}") from None
-    directory = {member.filename: member for member in members}
-    folders = [name.removesuffix("/data.pkl") for name in directory if name.endswith("/data.pkl")]
+    folders = [name.removesuffix("/data.pkl") for name in archive.names if name.endswith("/data.pkl")]
     if len(folders) != 1 or "/" in folders[0]:
         raise BadWeights("is a zip archive, but no checkpoint: expected one member archive/data.pkl")
     (folder,) = folders
-    if any(name.startswith((f"{folder}/constants.pkl", f"{folder}/code/")) for name in directory):
+    if any(name.startswith((f"{folder}/constants.pkl", f"{folder}/code/")) for name in archive.names):
         raise BadWeights(f"is a TorchScript archive, which holds code; {ADVICE}")
-    for member in members:
-        _check_member(member)
-    if len(directory) < len(members):
-        raise BadWeights("its zip archive has two members of one name")
-    if sum(member.file_size for member in members) > len(data):
-        raise BadWeights("its zip archive claims more bytes than the file has")
+    archive.check()
+    byteorder = archive.byteorder(folder)
 
-    order = "little"
-    if f"{folder}/byteorder" in directory:
-        order = bytes(_member_bytes(data, directory[f"{folder}/byteorder"])).decode("ascii", "replace")
-    if order not in ("little", "big"):
-        raise BadWeights(f"unknown byte order {shown(order)}, expected little or big")
-
-    program = _member_bytes(data, directory[f"{folder}/data.pkl"])
+    program = archive.content(f"{folder}/data.pkl")
     if len(program) > pickles.MAX_BYTES:
         raise BadWeights(f"its pickle is longer than {pickles.MAX_BYTES} bytes; {ADVICE}")
     saved, _ = pickles.load(pickles.Stream(program))
 
-    checked: dict[str, memoryview] = {}  # a checksum takes time, and thousands of views may share a storage
-
     def fetch(storage: Storage) -> memoryview:
-        if storage.key in checked:
-            return checked[storage.key]
-        member = directory.get(f"{folder}/data/{storage.key}")
-        if member is None:
+        name = f"{folder}/data/{storage.key}"
+        if name not in archive.names:
             raise BadWeights(f"storage {shown(storage.key)} is not in the archive")
         expected = storage.total * pickles.ITEM_SIZE[storage.dtype]
-        actual = member.file_size
+        actual = archive.names[name].file_size
         if actual != expected:
             raise BadWeights(f"storage {shown(storage.key)} has {actual} bytes, expected {expected}")
-        checked[storage.key] = _member_bytes(data, member)
-        return checked[storage.key]
+        return archive.content(name)
 
-    return _Contents(saved, fetch, "<" if order == "little" else ">")
-
-
-def _check_member(member: zipfile.ZipInfo) -> None:
-    """Refuse what torch.save never writes and a zip bomb needs."""
-    name = shown(member.filename)
-    if member.filename.startswith("/") or ".." in member.filename.split("/"):
-        raise BadWeights(f"its zip archive has a member outside it: {name}")
-    if member.flag_bits & 0x1:
-        raise BadWeights(f"its zip archive has an encrypted member, {name}")
-    if member.compress_type != zipfile.ZIP_STORED or member.compress_size != member.file_size:
-        raise BadWeights(f"its zip archive has a compressed member, {name}: torch.save compresses none")
-
-
-def _member_bytes(data: memoryview, member: zipfile.ZipInfo) -> memoryview:
-    """The bytes of a stored member, in place."""
-    name = shown(member.filename)
-    local = data[member.header_offset : member.header_offset + 30]
-    if len(local) < 30 or bytes(local[:4]) != b"PK\x03\x04":
-        raise BadWeights(f"damaged zip archive: {name} is not where the directory says")
-    name_length, extra_length = struct.unpack("<HH", local[26:30])
-    start = member.header_offset + 30 + name_length + extra_length
-    content = data[start : start + member.file_size]
-    if len(content) < member.file_size:
-        raise BadWeights(f"truncated zip archive: {name} ends behind the file")
-    # torch.serialization.set_crc32_options(False) leaves 0; PyTorch itself never compares.
-    if member.CRC not in (0, zlib.crc32(content)):
-        raise BadWeights(f"damaged: the checksum of {name} does not fit its bytes")
-    return content
+    return _Contents(saved, fetch, byteorder)
 
 
 def _legacy(data: memoryview) -> _Contents:
@@ -300,7 +233,7 @@ def _safetensors(data: bytes) -> dict[str, NDArray[Any]]:
     while entries:  # each entry is a copy: pop it, so that it ends when its array is made
         name, entry = entries.pop()
         dtype = SAFETENSORS_DTYPES.get(entry["dtype"], entry["dtype"])
-        arrays[name] = _array(name, dtype, "<", entry["data"], 0, tuple(entry["shape"]), None)
+        arrays[name] = array(name, dtype, "<", entry["data"], 0, tuple(entry["shape"]), None)
     if not arrays:
         raise BadWeights("holds no tensors")
     return arrays
@@ -353,10 +286,10 @@ def _tensor_array(name: str, tensor: Tensor, contents: _Contents) -> NDArray[Any
     storage = tensor.storage
     item = pickles.ITEM_SIZE[storage.dtype]
     raw = contents.fetch(storage)[storage.start * item : (storage.start + storage.numel) * item]
-    return _array(name, tensor.dtype, contents.byteorder, raw, tensor.offset, tensor.size, tensor.stride)
+    return array(name, tensor.dtype, contents.byteorder, raw, tensor.offset, tensor.size, tensor.stride)
 
 
-def _array(
+def array(
     name: str,
     dtype: str,
     byteorder: str,
@@ -367,7 +300,32 @@ def _array(
 ) -> NDArray[Any]:
     """Copy a strided view of raw bytes into an array of its own.
 
-    Offset and stride count elements; a stride of None means C-contiguous.
+    Parameters
+    ----------
+    name : str
+        What errors call it.
+    dtype : str
+        A key of `STORED`.
+    byteorder : {"<", ">"}
+        Of the bytes: little or big.
+    raw : bytes-like
+        The storage.
+    offset : int
+        Its first element; in elements, as all that follows.
+    size : tuple of int
+        Its shape.
+    stride : tuple of int, or None
+        Its steps along the axes; None means C-contiguous.
+
+    Returns
+    -------
+    ndarray
+        The numbers; bfloat16 becomes float32, exactly.
+
+    Raises
+    ------
+    BadWeights
+        If the dtype is not read, or the view leaves the storage.
     """
     if dtype not in STORED:
         readable = ", ".join(STORED)

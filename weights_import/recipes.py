@@ -121,12 +121,58 @@ class Conv2d(Recipe):
     def tensors(self, shape: Shape) -> dict[str, Shape]:
         if self.groups < 1 or shape[0] % self.groups:
             raise BadNetwork(f"{shape[0]} input channels do not split into {self.groups} groups")
-        kernel = self.kernel if isinstance(self.kernel, tuple) else (self.kernel, self.kernel)
-        return _weight((self.out, shape[0] // self.groups, *kernel), self.bias)
+        return _weight((self.out, shape[0] // self.groups, *_taps(self.kernel)), self.bias)
 
     def layer(self, tensors: Mapping[str, Array]) -> Layer:
         weight, bias = tensors["weight"], tensors.get("bias")
         return layers.Conv2d(weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+@dataclass(frozen=True)
+class ConvTranspose2d(Recipe):
+    """
+    How a transposed convolution is made.
+
+    Parameters
+    ----------
+    out : int
+        Output channels.
+    kernel : int or (down, right)
+        Taps.
+    stride : int or (down, right)
+        Distance between the windows of neighbouring pixels.
+    padding : int, (down, right) or (top, bottom, left, right)
+        Pixels that the output lacks at its sides.
+    output_padding : int or (down, right)
+        Pixels that the output has more at its bottom and its right.
+    dilation : int or (down, right)
+        Distance between taps, in pixels.
+    groups : int
+        Into how many groups the channels are split.
+    bias : bool
+        Whether it has one.
+    """
+
+    out: int
+    kernel: Pair
+    stride: Pair = 1
+    padding: Padding = 0
+    output_padding: Pair = 0
+    dilation: Pair = 1
+    groups: int = 1
+    bias: bool = True
+
+    def tensors(self, shape: Shape) -> dict[str, Shape]:
+        if self.groups < 1 or self.out % self.groups:
+            raise BadNetwork(f"{self.out} output channels do not split into {self.groups} groups")
+        wanted = {"weight": (shape[0], self.out // self.groups, *_taps(self.kernel)), "bias": (self.out,)}
+        return wanted if self.bias else {"weight": wanted["weight"]}
+
+    def layer(self, tensors: Mapping[str, Array]) -> Layer:
+        weight, bias = tensors["weight"], tensors.get("bias")
+        return layers.ConvTranspose2d(
+            weight, bias, self.stride, self.padding, self.output_padding, self.dilation, self.groups
+        )
 
 
 @dataclass(frozen=True)
@@ -179,7 +225,9 @@ class Ready(Recipe):
         return self.made
 
 
-_WITH_WEIGHTS: dict[str, type[Recipe]] = {"Dense": Dense, "Conv2d": Conv2d, "BatchNorm": BatchNorm}
+_WITH_WEIGHTS: dict[str, type[Recipe]] = {
+    cls.__name__: cls for cls in (Dense, Conv2d, ConvTranspose2d, BatchNorm)
+}
 
 
 def recipe(kind: str, parameters: Mapping[str, Any]) -> Recipe:
@@ -212,3 +260,7 @@ def recipe(kind: str, parameters: Mapping[str, Any]) -> Recipe:
 
 def _weight(shape: Shape, bias: bool) -> dict[str, Shape]:
     return {"weight": shape, "bias": shape[:1]} if bias else {"weight": shape}
+
+
+def _taps(kernel: Pair) -> tuple[int, int]:
+    return kernel if isinstance(kernel, tuple) else (kernel, kernel)

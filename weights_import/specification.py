@@ -5,6 +5,10 @@ The document is a file of the user's, one of the files in `architectures/`, or w
     name = "small"
     input = [1, 28, 28]         # one sample: [C, H, W] or [J]
     classes = ["cat", "dog"]    # or "imagenet"; may be left out
+    unused = ["aux.*"]          # tensors that a file may hold and no node reads; may be left out
+
+    [renamed]                   # parts of tensors' names that a file may spell otherwise; may be left out
+    "norm.1" = "norm1"          # what the file has, and what it stands for
 
     [preprocessing]             # fields of lrpref.preprocessing.Preprocessing; may be left out
     size = [28, 28]
@@ -32,8 +36,10 @@ A list of one-line tables, `node = [{ name = "conv", ... }, ...]`, is the same d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 from lrpref import data
@@ -108,6 +114,10 @@ class Architecture:
         Names of the outputs, or nothing.
     preprocessing : Preprocessing, optional
         How a picture becomes an input.
+    unused : tuple of str
+        Patterns, with `*`, of tensors that a file may hold and no node reads.
+    renamed : mapping of str to str
+        Parts of tensors' names, between dots, as a file may spell them, and what they stand for.
     """
 
     name: str
@@ -115,6 +125,8 @@ class Architecture:
     nodes: tuple[tuple[Place, Recipe], ...]
     classes: tuple[str, ...] = ()
     preprocessing: Preprocessing | None = None
+    unused: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, document: Document) -> Architecture:
@@ -150,7 +162,42 @@ class Architecture:
             raise BadNetwork(f"classes is {classes!r}, wants \"imagenet\" or a list of names")
         with within("[preprocessing]"):
             steps = None if head.preprocessing is None else fill(Preprocessing, head.preprocessing)
-        return cls(head.name, head.input, tuple(nodes), classes, steps)
+        return cls(head.name, head.input, tuple(nodes), classes, steps, head.unused, _spellings(head.renamed))
+
+    def spelling(self, name: str) -> str:
+        """
+        Say how this architecture spells the name of a tensor.
+
+        Parameters
+        ----------
+        name : str
+            The name in a weight file.
+
+        Returns
+        -------
+        str
+            The same, or with what is `renamed` replaced.
+        """
+        if not self.renamed:
+            return name
+        parts = "|".join(map(re.escape, self.renamed))
+        return re.sub(rf"(?<![^.])({parts})(?![^.])", lambda found: self.renamed[found[0]], name)
+
+    def leaves_out(self, name: str) -> bool:
+        """
+        Tell whether a tensor is `unused`.
+
+        Parameters
+        ----------
+        name : str
+            Its name, as this architecture spells it.
+
+        Returns
+        -------
+        bool
+            Whether it is.
+        """
+        return any(fnmatchcase(name, pattern) for pattern in self.unused)
 
 
 @dataclass(frozen=True)
@@ -162,6 +209,15 @@ class _Head:
     node: tuple[dict[str, Any], ...]
     classes: str | tuple[str, ...] = ()
     preprocessing: dict[str, Any] | None = None
+    unused: tuple[str, ...] = ()
+    renamed: dict[str, Any] = field(default_factory=dict)
+
+
+def _spellings(renamed: Mapping[str, Any]) -> Mapping[str, str]:
+    for old, new in renamed.items():
+        if not (isinstance(new, str) and old and new):
+            raise BadNetwork(f"renamed: {old!r} is {new!r}, wants a part of a name for a part of a name")
+    return renamed
 
 
 def _node(number: int, table: Mapping[str, Any], before: str) -> tuple[Place, Recipe]:

@@ -11,13 +11,25 @@ from importlib.resources.abc import Traversable
 from lrpref.errors import BadNetwork
 from lrpref.files import regular
 from lrpref.tables import within
-from lrpref.weights_import.architectures import efficientnet, vgg
+from lrpref.weights_import.architectures import (
+    cifar_resnet,
+    densenet,
+    efficientnet,
+    googlenet,
+    inception,
+    mobilenet,
+    resnet,
+    squeezenet,
+    vgg,
+)
 from lrpref.weights_import.build import expected_tensors
 from lrpref.weights_import.specification import Architecture, Document
 
+_FAMILIES = (
+    cifar_resnet, densenet, efficientnet, googlenet, inception, mobilenet, resnet, squeezenet, vgg
+)  # fmt: skip
 _BUILDERS: dict[str, Callable[[str], Document]] = {
-    **dict.fromkeys(vgg.NAMES, vgg.document),
-    **dict.fromkeys(efficientnet.NAMES, efficientnet.document),
+    name: family.document for family in _FAMILIES for name in family.NAMES
 }
 _FILES = {
     file.name.removesuffix(".toml"): file

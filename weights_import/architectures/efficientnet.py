@@ -8,8 +8,15 @@ and then cropped.
 
 from __future__ import annotations
 
-from typing import Any
-
+from lrpref.weights_import.architectures.blocks import (
+    Part,
+    chained,
+    convolution,
+    network,
+    node,
+    numbered,
+    parallel,
+)
 from lrpref.weights_import.specification import Document
 
 NAMES = ("efficientnet-lite0",)
@@ -24,8 +31,6 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )
 """Of each stage: blocks, kernel, stride of the first block, expansion, channels."""
-
-Nodes = list[dict[str, Any]]
 
 
 def document(name: str) -> Document:
@@ -42,22 +47,23 @@ def document(name: str) -> Document:
     dict
         See `lrpref.weights_import.specification`.
     """
-    channels = 32
-    nodes = [*_convolution("_conv_stem", "_bn0", channels, 3, 2), _relu("_relu0")]
-    blocks = [
-        (kernel, 1 if i else stride, expansion, out)
-        for count, kernel, stride, expansion, out in STAGES
-        for i in range(count)
-    ]
-    for number, (kernel, stride, expansion, out) in enumerate(blocks):
-        before = nodes[-1]["name"]
-        nodes += _block(f"_blocks.{number}.", before, channels, kernel, stride, expansion, out)
-        channels = out
-    return {
-        "name": name,
-        "input": [3, 224, 224],
-        "classes": "imagenet",
-        "preprocessing": {
+    channels, blocks = 32, []
+    for count, kernel, stride, expansion, out in STAGES:
+        for i in range(count):
+            blocks.append(_block(channels, kernel, 1 if i else stride, expansion, out))
+            channels = out
+    return network(
+        name,
+        _filter("_conv_stem", "_bn0", 32, 3, 2),
+        node("_relu0", "ReLU6"),
+        numbered("_blocks", *blocks),
+        _filter("_conv_head", "_bn1", 1280, 1),
+        node("_relu1", "ReLU6"),
+        node("_avg_pooling", "AdaptiveAvgPool2d"),
+        node("_flatten", "Flatten"),
+        node("_dropout", "Dropout"),
+        node("_fc", "Dense", out=1000),
+        preprocessing={
             "size": [224, 224],
             "resize": 256,
             "interpolation": "bicubic",
@@ -65,33 +71,23 @@ def document(name: str) -> Document:
             "std": [128.0] * 3,
             "divisor": 1.0,
         },
-        "node": [
-            *nodes,
-            *_convolution("_conv_head", "_bn1", 1280, 1),
-            _relu("_relu1"),
-            {"name": "_avg_pooling", "layer": "AdaptiveAvgPool2d"},
-            {"name": "_flatten", "layer": "Flatten"},
-            {"name": "_dropout", "layer": "Dropout"},
-            {"name": "_fc", "layer": "Dense", "out": 1000},
-        ],
-    }
+    )
 
 
-def _block(
-    block: str, before: str, channels: int, kernel: int, stride: int, expansion: int, out: int
-) -> Nodes:
+def _block(channels: int, kernel: int, stride: int, expansion: int, out: int) -> Part:
     """Widen by `expansion`, filter each channel by itself, narrow to `out`; around it all a shortcut."""
-    wide, nodes = expansion * channels, []
-    if expansion > 1:
-        nodes += [*_convolution(f"{block}_expand_conv", f"{block}_bn0", wide, 1), _relu(f"{block}_relu0")]
-    nodes += _convolution(f"{block}_depthwise_conv", f"{block}_bn1", wide, kernel, stride, groups=wide)
-    nodes += [_relu(f"{block}_relu1"), *_convolution(f"{block}_project_conv", f"{block}_bn2", out, 1)]
-    if stride == 1 and channels == out:
-        nodes += [{"name": f"{block}add", "layer": "Add", "inputs": [f"{block}_bn2", before]}]
-    return nodes
+    wide = expansion * channels
+    widen = chained(_filter("_expand_conv", "_bn0", wide, 1), node("_relu0", "ReLU6"))
+    branch = chained(
+        widen if expansion > 1 else [],
+        _filter("_depthwise_conv", "_bn1", wide, kernel, stride, groups=wide),
+        node("_relu1", "ReLU6"),
+        _filter("_project_conv", "_bn2", out, 1),
+    )
+    return parallel("add", "Add", branch, []) if stride == 1 and channels == out else branch
 
 
-def _convolution(name: str, norm: str, out: int, kernel: int, stride: int = 1, groups: int = 1) -> Nodes:
+def _filter(name: str, norm: str, out: int, kernel: int, stride: int = 1, groups: int = 1) -> Part:
     """
     Describe a convolution and its batch norm.
 
@@ -99,12 +95,4 @@ def _convolution(name: str, norm: str, out: int, kernel: int, stride: int = 1, g
     side, as here everywhere; the odd one is below and to the right.
     """
     first, last = (kernel - stride) // 2, (kernel - stride + 1) // 2
-    return [
-        {"name": name, "layer": "Conv2d", "out": out, "kernel": kernel, "stride": stride,
-         "padding": [first, last, first, last], "groups": groups, "bias": False},
-        {"name": norm, "layer": "BatchNorm", "eps": 1e-3},
-    ]  # fmt: skip
-
-
-def _relu(name: str) -> dict[str, Any]:
-    return {"name": name, "layer": "ReLU6"}
+    return convolution(name, norm, out, kernel, stride, [first, last, first, last], groups, eps=1e-3)
