@@ -98,7 +98,7 @@ def _refusal(text: str) -> typer.Exit:
     return typer.Exit(2)
 
 
-def load_network(model: str, architecture: str | None = None) -> Network:
+def load_network(model: str, architecture: str | None = None, **options: Any) -> Network:
     """
     Load a network by name or from a file.
 
@@ -108,6 +108,8 @@ def load_network(model: str, architecture: str | None = None) -> Network:
         `embedded`, a name in `PACKAGED`, or a path.
     architecture : str, optional
         Name or TOML file, for foreign weights.
+    **options
+        Of `weights_import.from_onnx`; those that are None count as not given.
 
     Returns
     -------
@@ -119,6 +121,11 @@ def load_network(model: str, architecture: str | None = None) -> Network:
     LrprefError
         If it cannot be loaded.
     """
+    chosen = {name: value for name, value in options.items() if value is not None}
+    if chosen and (architecture is not None or weights_import.language(model) != "onnx"):
+        raise BadInput(f"--{' and --'.join(chosen)}: only an ONNX file leaves that open")
+    if chosen:
+        return replace(weights_import.from_onnx(model, **chosen), source=os.path.abspath(model))
     if model == data.EMBEDDED:
         return data.embedded()
     if model in PACKAGED and not Path(model).exists():
@@ -357,6 +364,10 @@ def convert(
     preprocessing: Annotated[
         str | None, typer.Option(help="'imagenet', or a TOML file, to be kept with it.")
     ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Of an ONNX input that the file leaves open: such as 3,224,224.")
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="Of an ONNX file with several outputs.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Turn foreign weights into one neutral file: safetensors with the graph in its header."""
@@ -364,7 +375,7 @@ def convert(
         raise BadRecord(f"{destination}: exists already; --overwrite replaces a file")
     if input is not None and not verify:
         raise BadInput("--input is what --verify compares on: give both, or neither")
-    network = load_network(weights, architecture)
+    network = load_network(weights, architecture, output=output, shape=_read_shape(shape))
     if classes is not None:
         network = replace(network, classes=_read_classes(classes))
     if preprocessing is not None:
@@ -389,8 +400,9 @@ def _compared(network: Network, weights: str, x: Any) -> weights_import.Comparis
     with console.status("comparing with the origin, node by node"):
         found = weights_import.verify(network, _file_of(weights), x)
     worst, first = found.worst, found.first
-    out.print(f"compared with {found.origin} ({found.dtype}; inputs: {', '.join(found.inputs)}), in shares of "
-              f"the largest magnitude: {len(found.rows)} of {found.nodes} nodes have a counterpart; the worst, "
+    tried = f"{found.dtype}; inputs: {', '.join(found.inputs)}"
+    out.print(f"compared with {found.origin} ({tried}), in shares of the largest magnitude: "
+              f"{len(found.rows)} of {found.nodes} nodes have a counterpart; the worst, "
               f"'{worst.node}', is off by {worst.difference:.1e}, the output by "
               f"{found.rows[-1].difference:.1e}, the canonical form by {found.folded:.1e}")  # fmt: skip
     if first is not None:
@@ -407,6 +419,13 @@ def _unfolded(network: Network) -> list[str]:
     left = [node.name for node in fold(network.before_softmax()).nodes if node.layer.role == "norm"]
     some = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
     return [f"norms that no linear layer can take, each a layer of its own: {some}"] if left else []
+
+
+def _read_shape(given: str | None) -> tuple[int, ...] | None:
+    try:
+        return None if given is None else tuple(int(number) for number in given.split(","))
+    except ValueError:
+        raise BadInput(f"--shape {given}: wanted are whole numbers, such as 3,224,224") from None
 
 
 def _read_classes(given: str) -> tuple[str, ...]:

@@ -174,6 +174,9 @@ def test_convert_writes_nothing_where_a_node_differs(
         (["--input", "x.npy"], "--input is what --verify compares on"),
         (["--classes", "nowhere.txt"], "nowhere.txt"),
         (["--preprocessing", "nowhere.toml"], "nowhere.toml"),
+        (["--shape", "3,8,x"], "--shape 3,8,x: wanted are whole numbers"),
+        (["--shape", "3,9,9"], "9"),
+        (["--output", "none of them"], "none of them"),
         (["--architecture", "vgg16"], "small.onnx: brings its own graph; leave the architecture out"),
     ],
 )

@@ -44,7 +44,7 @@ from lrpref.weights_import.live import from_torch
 from lrpref.weights_import.onnx_file import from_onnx
 from lrpref.weights_import.origins import language
 
-__all__ = ["Comparison", "from_onnx", "from_torch", "load", "supported", "verify"]
+__all__ = ["Comparison", "from_onnx", "from_torch", "language", "load", "supported", "verify"]
 
 
 def load(path: str | os.PathLike[str], architecture: str | os.PathLike[str] | None = None) -> Network:

@@ -196,7 +196,7 @@ def _json(archive: Archive, name: str) -> Any:
     text = archive.content(name)
     if len(text) > MAX_JSON:
         raise BadWeights(f"{shown(name)} has {len(text)} bytes, expected at most {MAX_JSON}")
-    return json.loads(bytes(text))
+    return json.loads(str(text, "utf-8"))
 
 
 class _Stored:

@@ -146,7 +146,7 @@ def exported(module: Any, example_input: Any = None) -> Any:
     _check_module(torch, module)
     example = _example(torch, module, example_input)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.no_grad():  # else torch.no_grad() inside is a graph of its own
             warnings.simplefilter("ignore")
             return torch.export.export(module, (example,))
     except Exception as error:  # whatever the module's own code raises
@@ -277,6 +277,7 @@ class _Reader:
             names = [argument.name for argument in target._schema.arguments]
         else:
             operator = f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', target)}"
+            operator = operator.removeprefix("torch.ops.")
             names = ["a", "b"]  # as the functions of `operator` call them
         pairs = [*zip(names, node.args, strict=False), *node.kwargs.items()]
         arguments = {name: self.argument(value) for name, value in pairs}
@@ -298,7 +299,7 @@ def _named(kind: Any) -> str:
 
 def _results(node: Any) -> tuple[str, ...]:
     """Name what a node gives; of a list the names are those of the nodes that take its items."""
-    value = node.meta.get("val")
+    value = node.meta.get("val", node)  # where nothing is known of it, there may be something
     if not isinstance(value, list | tuple):
         return (node.name,) if value is not None else ()
     names = [f"{node.name}_unused_{i}" for i in range(len(value))]

@@ -128,34 +128,15 @@ class Tensors:
         kind = _kind(tensor.data_type)
         stored, count, what = _layout(tensor)
         if tensor.data_location == tensor.EXTERNAL or tensor.HasField("raw_data"):
-            numbers = np.frombuffer(self.raw(tensor), stored)
+            numbers = np.frombuffer(self._raw(tensor, what, count * stored.itemsize), stored)
         else:
             numbers = _listed(getattr(tensor, _LISTED.get(kind, "int32_data")), stored, count, what)
         return self._widened(kind, numbers, what).reshape(tuple(tensor.dims))
 
-    def raw(self, tensor: onnx.TensorProto) -> bytes:
-        """
-        Read the bytes of a tensor whose numbers are in no list.
-
-        Parameters
-        ----------
-        tensor : onnx.TensorProto
-            The tensor.
-
-        Returns
-        -------
-        bytes
-            As many as its shape wants.
-
-        Raises
-        ------
-        BadWeights
-            As `read` does.
-        """
-        stored, count, what = _layout(tensor)
+    def _raw(self, tensor: onnx.TensorProto, what: str, size: int) -> bytes:
         if tensor.data_location == tensor.EXTERNAL:
-            return self._external(tensor, what, count * stored.itemsize)
-        _check_length(what, len(tensor.raw_data), count * stored.itemsize, "bytes")
+            return self._external(tensor, what, size)
+        _check_length(what, len(tensor.raw_data), size, "bytes")
         return tensor.raw_data
 
     def _widened(self, kind: str, numbers: Array, what: str) -> Array:
@@ -336,7 +317,7 @@ def folded(node: onnx.NodeProto, opset: int, inputs: Sequence[Array | None], bud
         raise Unsupported(f"{node.op_type} of such constants ({reason_of(error)})") from None
     if not all(isinstance(x, np.ndarray) and x.dtype.kind in "fiub" for x in results):
         raise Unsupported(f"{node.op_type} of constants: its result is no array of numbers")
-    return results
+    return [x.astype(np.float32) if x.dtype == np.float16 else x for x in results]
 
 
 _PLAIN = (1, 2, 3, 6, 7)
@@ -357,4 +338,4 @@ def _reference(node: onnx.NodeProto, opset: int, inputs: Sequence[Array | None])
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     results = dict(zip(outputs, ReferenceEvaluator(model).run(None, given), strict=True))
-    return [np.asarray(results[name]) if name else None for name in node.output]
+    return [np.asarray(results.get(name, 0)) for name in node.output]

@@ -2,15 +2,16 @@
 
 >>> net = from_onnx("model.onnx")                                                       # doctest: +SKIP
 
-An ONNX file is a graph of operators on named values, with its weights; `onnx_operators.py` says which layers
-they are, `onnx_constants.py` reads the weights and computes what no input changes. Nothing in a file runs: it
-is parsed, and everything in it is checked before it is used.
+An ONNX file is a graph of operators on named values, with its weights. `onnx_graph.py` parses and checks it,
+this module makes a `Program` of it. `onnx_operators.py` says which layers the operators are,
+`onnx_constants.py` reads the weights and computes what no input changes, and `onnx_calls.py` chooses between
+the two. Nothing in a file runs.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,32 +24,20 @@ from lrpref.kernels.operations import Array
 from lrpref.layers import Shape
 from lrpref.network import Network
 from lrpref.preprocessing import Preprocessing
-from lrpref.weights_import.onnx_constants import FOLDABLE, Budget, Tensors, folded
+from lrpref.weights_import.onnx_calls import Calls
+from lrpref.weights_import.onnx_constants import Budget, Tensors
 from lrpref.weights_import.onnx_graph import Graph, known_shapes, line, name_of, needed, parsed
-from lrpref.weights_import.onnx_operators import TABLE
 from lrpref.weights_import.pickles import reason_of, shown
-from lrpref.weights_import.program import (
-    Call,
-    Draft,
-    Handler,
-    Imported,
-    Program,
-    Ref,
-    Table,
-    Unsupported,
-    Value,
-    make,
-    size,
-)
+from lrpref.weights_import.program import Call, Imported, Program, Ref, make
 
 if TYPE_CHECKING:
     import onnx
 
-_FLOATS = {1: np.float32, 10: np.float16, 11: np.float64}
-"""Element types of an input."""
+_FLOATS = {1: np.float32, 10: np.float32, 11: np.float64}
+"""Element types of an input, and what they are when the file runs."""
 
-_OUTPUTS_MATTER = frozenset({"BatchNormalization", "Split"})
-"""Operators whose meaning depends on how many results are asked for."""
+_HALVES = (10, 16)
+"""Element types that are widened to float32."""
 
 
 def from_onnx(
@@ -139,16 +128,25 @@ def imported(
     path = Path(path)
     try:
         model, digest = parsed(path)
-        budget = Budget(path.stat().st_size)
-        tensors = Tensors(path.parent, budget)
+        tensors = Tensors(path.parent, Budget(path.stat().st_size))
         graph = Graph.of(model)
-        program, provenance = _program(graph, tensors, output, shape)
-        provenance = {"file": path.name, "sha256": digest, **_origin(model, graph.opset), **provenance}
-        name = name or line(model.graph.name)
+        program, layout = _program(graph, tensors, output, shape)
+        chosen = {"output": output, "shape": shape and list(shape)}
+        provenance = {
+            "file": path.name,
+            "sha256": digest,
+            **_origin(model, graph.opset),
+            **layout,
+            **{key: value for key, value in chosen.items() if value},
+        }
         make_it = partial(
-            make, name=name, classes=classes, preprocessing=preprocessing, provenance=provenance
+            make,
+            name=name or line(model.graph.name),
+            classes=classes,
+            preprocessing=preprocessing,
+            provenance=provenance,
         )
-        table = _table(graph.opset, tensors, budget)
+        table = Calls(graph.opset, tensors).table()
         try:
             return make_it(program, table)
         except BadNetwork:  # with the shapes of what cannot be read, all behind it is looked at too
@@ -161,7 +159,7 @@ def imported(
 
 def run(path: str | os.PathLike[str], program: Program, x: Array) -> dict[str, Array]:
     """
-    Run an ONNX file by onnxruntime, as it is written.
+    Run an ONNX file by onnxruntime, as it is written; half precision as float32, as the network has it.
 
     Parameters
     ----------
@@ -185,10 +183,7 @@ def run(path: str | os.PathLike[str], program: Program, x: Array) -> dict[str, A
     runtime = needed("onnxruntime")
     path = Path(path)
     model, _ = parsed(path)
-    tensors = Tensors(path.parent, Budget(path.stat().st_size))
-    for tensor in model.graph.initializer:
-        if tensor.data_location == tensor.EXTERNAL:
-            _bring_in(tensor, tensors)
+    _in_float32(model, Tensors(path.parent, Budget(path.stat().st_size)))
     graph = Graph.of(model)
     values = [name for name in _dependent(program) if name in graph.makers]
     for name in values:
@@ -346,98 +341,6 @@ def _inferred(model: onnx.ModelProto) -> dict[str, Shape]:
     return known_shapes((*graph.value_info, *graph.output))
 
 
-# How calls run.
-
-
-def _table(opset: int, tensors: Tensors, budget: Budget) -> Table:
-    """The operators, of values and of constants."""
-    special: Table = {"Constant": _constant, "ConstantOfShape": partial(_constant_of_shape, budget)}
-    return {
-        name: partial(_apply, special.get(name, TABLE.get(name)), name in special, opset, tensors, budget)
-        for name in {*TABLE, *FOLDABLE, *special}
-    }
-
-
-def _apply(
-    handler: Handler | None,
-    special: bool,
-    opset: int,
-    tensors: Tensors,
-    budget: Budget,
-    draft: Draft,
-    *,
-    node: onnx.NodeProto,
-    inputs: Sequence[Any],
-) -> Any:
-    """Run one call: by its handler, or as arithmetic on constants."""
-    constant = not any(isinstance(x, Value) for x in inputs)
-    if constant and not special:
-        if node.op_type not in FOLDABLE:
-            raise Unsupported(f"{node.op_type} of constants alone")
-        return folded(node, opset, inputs, budget)
-    if handler is None:
-        raise Unsupported(f"operator {node.op_type} on values that depend on the input")
-    attributes = _attributes(node, tensors)
-    if node.op_type in _OUTPUTS_MATTER:
-        attributes["outputs"] = len(node.output)
-    return handler(draft, *inputs, **attributes)
-
-
-def _attributes(node: onnx.NodeProto, tensors: Tensors) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for entry in node.attribute:
-        if entry.ref_attr_name or entry.type not in _READ:
-            raise Unsupported(f"{node.op_type} with an attribute {shown(entry.name)} that is a graph or such")
-        if entry.name in found or not entry.name.isidentifier():
-            raise Unsupported(f"{node.op_type} with attribute {shown(entry.name)}")
-        found[entry.name] = tensors.read(entry.t) if entry.type == entry.TENSOR else _READ[entry.type](entry)
-    return found
-
-
-def _string(entry: onnx.AttributeProto) -> str:
-    return entry.s.decode("utf-8", "replace")
-
-
-def _field(name: str, entry: onnx.AttributeProto) -> Any:
-    value = getattr(entry, name)
-    return list(value) if name.endswith("s") and name != "s" else value
-
-
-_READ: dict[int, Callable[[Any], Any]] = {
-    1: partial(_field, "f"),
-    2: partial(_field, "i"),
-    3: _string,
-    4: partial(_field, "t"),
-    6: partial(_field, "floats"),
-    7: partial(_field, "ints"),
-}
-"""How attributes are read, by their types."""
-
-
-def _constant(draft: Draft, **attributes: Any) -> Array:
-    """Give the number, numbers or tensor of a Constant."""
-    if len(attributes) != 1:
-        raise Unsupported("Constant with several values or none")
-    ((name, value),) = attributes.items()
-    if name not in ("value", "value_float", "value_floats", "value_int", "value_ints"):
-        raise Unsupported(f"Constant with {shown(name)}: numbers are read")
-    if isinstance(value, np.ndarray):
-        return value
-    return np.array(value, np.float32 if "float" in name else np.int64)
-
-
-def _constant_of_shape(budget: Budget, draft: Draft, shape: Any, *, value: Any = None) -> Array:
-    """Give a tensor of one number."""
-    if isinstance(shape, Value):
-        raise Unsupported("ConstantOfShape of values that depend on the input")
-    number = np.zeros(1, np.float32) if value is None else value
-    sizes = tuple(int(n) for n in shape)
-    if min(sizes, default=0) < 0 or number.size != 1 or len(sizes) > 16:
-        raise Unsupported("ConstantOfShape with such a shape or value")
-    budget.spend(8 * size(sizes), "a ConstantOfShape")
-    return np.full(sizes, number.reshape(())[()], number.dtype)
-
-
 # What onnxruntime is given.
 
 
@@ -450,9 +353,18 @@ def _dependent(program: Program) -> list[str]:
     return list(found)[1:]
 
 
-def _bring_in(tensor: onnx.TensorProto, tensors: Tensors) -> None:
-    """Put a tensor's bytes, which lie in another file, into the model."""
-    raw = tensors.raw(tensor)
-    tensor.ClearField("external_data")
-    tensor.data_location = tensor.DEFAULT
-    tensor.raw_data = raw
+def _in_float32(model: onnx.ModelProto, tensors: Tensors) -> None:
+    """Widen half precision, as the reader does, and bring in what lies in other files."""
+    from onnx import numpy_helper
+
+    attributes = [entry for node in model.graph.node for entry in node.attribute]
+    own = [entry.t for entry in attributes if entry.type == entry.TENSOR]
+    for tensor in (*model.graph.initializer, *own):
+        if tensor.data_location == tensor.EXTERNAL or tensor.data_type in _HALVES:
+            tensor.CopyFrom(numpy_helper.from_array(tensors.read(tensor), tensor.name))
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        if value.type.tensor_type.elem_type in _HALVES:
+            value.type.tensor_type.elem_type = 1
+    for entry in attributes:
+        if entry.name == "to" and entry.i in _HALVES:
+            entry.i = 1

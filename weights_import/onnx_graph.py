@@ -253,7 +253,9 @@ def _opset(model: onnx.ModelProto) -> int:
 def _unique(pairs: Iterable[tuple[str, Any]], what: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, item in pairs:
-        if not name or name in found:
+        if not name:
+            raise BadNetwork(f"one of its {what} has no name")
+        if name in found:
             raise BadNetwork(f"two {what} have the name {shown(name)}")
         found[name] = item
     return found

@@ -9,8 +9,9 @@ not say.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -311,14 +312,15 @@ def _conv_transpose(
 def _pooled(
     draft: Draft,
     operator: str,
+    kind: Callable[..., Layer],
     x: Any,
+    *,
     kernel_shape: Any,
-    auto_pad: str,
-    ceil_mode: int,
-    dilations: Any,
-    pads: Any,
-    strides: Any,
-    **options: Any,
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Any = None,
+    pads: Any = None,
+    strides: Any = None,
 ) -> Value:
     value = _value(x, operator)
     sides, kernel = value.shape[1:], whole(kernel_shape)
@@ -331,45 +333,23 @@ def _pooled(
     (down, right), (top, bottom, left, to_right) = _pair(kernel), padding
     if 2 * max(top, bottom) > down or 2 * max(left, to_right) > right:
         raise Unsupported(f"{operator} with pads {padding} of more than half its kernel {kernel}")
-    kind = layers.MaxPool2d if operator == "MaxPool" else layers.AvgPool2d
-    return _over(draft, kind((down, right), _pair(strides), padding, bool(ceil_mode), **options), value)
+    if ceil_mode and auto_pad == "VALID":
+        raise Unsupported(f"{operator} with auto_pad 'VALID' and ceil_mode 1, which implementations read "
+                          "differently: write pads")  # fmt: skip
+    return _over(draft, kind((down, right), _pair(strides), padding, bool(ceil_mode)), value)
 
 
 @register(TABLE, "MaxPool")
-def _max_pool(
-    draft: Draft,
-    x: Any,
-    *,
-    kernel_shape: Any,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    dilations: Any = None,
-    pads: Any = None,
-    storage_order: int = 0,
-    strides: Any = None,
-) -> Value:
+def _max_pool(draft: Draft, x: Any, *, storage_order: int = 0, **window: Any) -> Value:
     """`MaxPool2d`; images and signals, dilations 1, pads of up to half the kernel, no indices."""
-    return _pooled(draft, "MaxPool", x, kernel_shape, auto_pad, ceil_mode, dilations, pads, strides)
+    return _pooled(draft, "MaxPool", layers.MaxPool2d, x, **window)
 
 
 @register(TABLE, "AveragePool")
-def _average_pool(
-    draft: Draft,
-    x: Any,
-    *,
-    kernel_shape: Any,
-    auto_pad: str = "NOTSET",
-    ceil_mode: int = 0,
-    count_include_pad: int = 0,
-    dilations: Any = None,
-    pads: Any = None,
-    strides: Any = None,
-) -> Value:
+def _average_pool(draft: Draft, x: Any, *, count_include_pad: int = 0, **window: Any) -> Value:
     """`AvgPool2d`; images and signals, dilations 1, pads of up to half the kernel."""
-    counted = {"count_include_pad": bool(count_include_pad)}
-    return _pooled(
-        draft, "AveragePool", x, kernel_shape, auto_pad, ceil_mode, dilations, pads, strides, **counted
-    )
+    kind = partial(layers.AvgPool2d, count_include_pad=bool(count_include_pad))
+    return _pooled(draft, "AveragePool", kind, x, **window)
 
 
 @register(TABLE, "GlobalAveragePool")
@@ -404,8 +384,9 @@ def _reduce_mean(
     shape = tuple(1 if axis in over else length for axis, length in enumerate(value.shape))
     if over[0] == 0:
         value = _permuted(draft, value, (n - 1, *range(n - 1)))
-    mean = draft.add(layers.AdaptiveAvgPool2d(1), draft.image(value))
-    return draft.reshape(mean, shape if keepdims else mean.shape[:1])
+    wanted = shape if keepdims else (max(shape),)
+    part = "" if wanted == (max(shape), 1, 1) else "mean"  # else a Reshape gives the result
+    return draft.reshape(draft.add(layers.AdaptiveAvgPool2d(1), draft.image(value), part=part), wanted)
 
 
 # Layers with weights.

@@ -40,8 +40,8 @@ VIEWS = frozenset(
 )  # fmt: skip
 """Supported operators whose result may be their first argument, or a part of it, in the same memory."""
 
-_SILENT = ("aten._assert", "aten.sym_constrain")
-"""Operators that give nothing and change nothing."""
+_HARMLESS = ("_operator.", "math.", "torch.sym_", "aten._assert", "aten.sym_constrain")
+"""Beginnings of the names of functions of sizes, and of operators that give nothing and change nothing."""
 
 _ABOUT_MEMORY = ("device", "layout", "pin_memory", "memory_format", "non_blocking")
 """Arguments that say nothing of the numbers."""
@@ -66,8 +66,9 @@ def place(modules: Sequence[tuple[str, str]], operator: str, weight: str | None)
         The path of the weight's module, or of the module of PyTorch that does this; else that of the module
         in whose `forward` it stands, with the operator's name: `"layer1.0.add"`.
     """
-    if weight is not None:
-        return weight.removesuffix(".weight")
+    owner, _, last = (weight or "").rpartition(".")
+    if weight and (owner or last != "weight"):
+        return owner if last == "weight" else weight
     path, kind = modules[-1] if modules else ("", "")
     path = path.partition("@")[0]  # "relu@1" is the second call of one module
     if path and kind.startswith("torch.nn."):
@@ -195,7 +196,7 @@ class _Functional:
 
     def _change(self, name: str, call: Call) -> None:
         tensor = self._tensor(name)
-        tensor.memory.change(self.time, call.name, tensor.number)
+        tensor.memory.change(self.time, call.name, tensor.number if call.results else 0)
         for result in call.results[:1]:
             self.newest[tensor.number] = result
             self.tensors[result] = replace(tensor, born=self.time)
@@ -228,6 +229,6 @@ def _without_underscore(operator: str) -> tuple[str, bool]:
 
 def _may_change_anything(call: Call) -> bool:
     """Tell whether a call may write into what it reads, for all that its name says."""
-    if call.operator.startswith(("_operator.", *_SILENT)):
+    if call.operator.startswith(_HARMLESS):
         return False
     return not call.operator.startswith("aten.") or call.operator.endswith(".out") or not call.results

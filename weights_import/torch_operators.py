@@ -213,8 +213,8 @@ def _linear(draft: Draft, input: Any, weight: Any, bias: Any = None) -> Value:
     value = _value(input, "linear")
     if len(value.shape) != 1:
         raise Unsupported(
-            f"linear along the last axis of {_batched(value)}: vectors (N, J) are read; along the channels "
-            "of an image, write a convolution of 1 x 1"
+            "a matrix product along the last axis of an image or of tokens: vectors (N, J) are read; along "
+            "the channels of an image, write a convolution of 1 x 1"
         )
     return draft.add(layers.Dense(_weight(weight), _weight(bias)), draft.plain(value))
 
@@ -478,8 +478,11 @@ def _log_softmax(draft: Draft, self: Any, dim: int, dtype: Any = None, half_to_f
 # Pooling
 
 
-def _strides(stride: Any, sides: int) -> Pair | None:
-    return _pair(stride, sides) if np.size(stride) else None
+def _window(kernel: Any, stride: Any, padding: Any, sides: int) -> tuple[Pair, Pair | None, Pair]:
+    """Read kernel, stride and padding; a stride of the kernel's size need not be named."""
+    size = _pair(kernel, sides)
+    step = _pair(stride, sides) if np.size(stride) else size
+    return size, None if step == size else step, _pair(padding, sides, 0)
 
 
 def _max_pool(
@@ -487,9 +490,7 @@ def _max_pool(
 ) -> Value:
     if set(whole(dilation)) != {1}:
         raise Unsupported("max pooling with dilation: 1 is read")
-    padding = _pair(padding, sides, 0)
-    layer = layers.MaxPool2d(_pair(kernel, sides), _strides(stride, sides), padding, ceil)
-    return _on_image(draft, layer, value, sides)
+    return _on_image(draft, layers.MaxPool2d(*_window(kernel, stride, padding, sides), ceil), value, sides)
 
 
 @_aten("max_pool1d.default")
@@ -537,8 +538,8 @@ def _avg_pool1d(
     count_include_pad: bool = True,
 ) -> Value:
     """`AvgPool1d`, with all its options."""
-    kernel, strides, sides = _pair(kernel_size, 1), _strides(stride, 1), _pair(padding, 1, 0)
-    return _on_image(draft, layers.AvgPool2d(kernel, strides, sides, ceil_mode, count_include_pad), self, 1)
+    layer = layers.AvgPool2d(*_window(kernel_size, stride, padding, 1), ceil_mode, count_include_pad)
+    return _on_image(draft, layer, self, 1)
 
 
 @_aten("avg_pool2d.default")
@@ -553,8 +554,8 @@ def _avg_pool2d(
     divisor_override: int | None = None,
 ) -> Value:
     """`AvgPool2d`, with all its options."""
-    kernel, strides, sides = _pair(kernel_size, 2), _strides(stride, 2), _pair(padding, 2)
-    layer = layers.AvgPool2d(kernel, strides, sides, ceil_mode, count_include_pad, divisor_override)
+    window = _window(kernel_size, stride, padding, 2)
+    layer = layers.AvgPool2d(*window, ceil_mode, count_include_pad, divisor_override)
     return _on_image(draft, layer, self, 2)
 
 
@@ -663,6 +664,8 @@ def _flatten(draft: Draft, self: Any, start_dim: int = 0, end_dim: int = -1) -> 
     """Any axes but the samples."""
     full = _full(draft, self)
     start, end = _dimension(len(full), start_dim), _dimension(len(full), end_dim)
+    if isinstance(self, Value) and start == 1 and end == len(full) - 1 and len(draft.shapes[self.node]) > 1:
+        return draft.add(layers.Flatten(), self)
     return _shaped(draft, self, (*full[:start], size(full[start : end + 1]), *full[end + 1 :]))
 
 
