@@ -29,11 +29,12 @@ def fold(network: Network) -> Network:
         The same function, up to rounding of the weights; exactly the same in exact arithmetic.
         `merged` tells which node's output now stands for that of a batch norm that went backward.
     """
-    for name in [node.name for node in network.nodes if isinstance(node.layer, BatchNorm)]:
-        node = network.node(name)  # as it reads now: a batch norm before it may be gone
-        if isinstance(node.layer, BatchNorm):
-            network = _backward(network, node, node.layer) or _forward(network, node) or network
-    return network
+    graph = _Graph(network)
+    norms = [(node.name, node.layer) for node in network.nodes if isinstance(node.layer, BatchNorm)]
+    left = [name for name, norm in norms if not graph.merge_backward(name, norm)]
+    for name in reversed(left):  # of two in a row the second goes first
+        graph.merge_forward(name)
+    return graph.network()
 
 
 def merge_padding(network: Network) -> Network:
@@ -53,45 +54,70 @@ def merge_padding(network: Network) -> Network:
     Network
         The same function, exactly.
     """
+    graph = _Graph(network)
     for node in reversed(network.nodes):  # of two in a row the second goes first
         if isinstance(node.layer, Pad):
-            network = _forward(network, network.node(node.name)) or network
-    return network
+            graph.merge_forward(node.name)
+    return graph.network()
 
 
-def _backward(network: Network, node: Node, norm: BatchNorm) -> Network | None:
-    """Merge a batch norm into the nearest linear layer below it that it alone reaches."""
-    below = {n.name: n for n in network.nodes}
-    before = below.get(node.inputs[0])
-    while before is not None and len(network.consumers(before.name)) == 1:
-        layer = before.layer.followed_by(norm)
-        if layer is not None:
-            kept = [n for n in network.nodes if n is not node]
-            nodes = [replace(n, layer=layer) if n is before else _reading(n, node) for n in kept]
-            merged = {**network.merged, node.name: node.inputs[0]}
-            return replace(network, nodes=tuple(nodes), merged=merged)
-        same = before.layer.carries(norm, network.shapes[before.inputs[0]]) is norm
-        before = below.get(before.inputs[0]) if same else None
-    return None
+class _Graph:
+    """A network whose nodes are being merged: who reads whom is kept as it changes."""
 
+    def __init__(self, network: Network) -> None:
+        self.original = network
+        self.nodes = {node.name: node for node in network.nodes}
+        self.merged = dict(network.merged)
+        self.readers: dict[str, list[str]] = {name: [] for name in network.shapes}
+        for node in network.nodes:
+            for name in node.inputs:
+                self.readers[name].append(node.name)
 
-def _forward(network: Network, node: Node) -> Network | None:
-    """Merge a batch norm or a padding into the nearest layer above that takes it."""
-    name, moved = node.name, node.layer
-    while len(consumers := network.consumers(name)) == 1:
-        (after,) = consumers
-        layer = after.layer.preceded_by(moved)
-        if layer is not None:
-            kept = [n for n in network.nodes if n is not node]
-            nodes = [_reading(replace(n, layer=layer) if n is after else n, node) for n in kept]
-            return replace(network, nodes=tuple(nodes))
-        carried = after.layer.carries(moved, network.shapes[name]) if isinstance(moved, BatchNorm) else None
-        if carried is None:
-            return None
-        name, moved = after.name, carried
-    return None
+    def network(self) -> Network:
+        if len(self.nodes) == len(self.original.nodes):
+            return self.original
+        return replace(self.original, nodes=tuple(self.nodes.values()), merged=self.merged)
 
+    def merge_backward(self, name: str, norm: BatchNorm) -> bool:
+        """Merge a batch norm into the nearest linear layer below it that it alone reaches."""
+        source = self.nodes[name].inputs[0]
+        before = self.nodes.get(source)
+        while before is not None and len(self.readers[before.name]) == 1:
+            layer = before.layer.followed_by(norm)
+            if layer is not None:
+                self._remove(name, replace(before, layer=layer))
+                self.merged[name] = source
+                if name == self.original.top:
+                    self.nodes[source] = self.nodes.pop(source)  # the last node is the output
+                return True
+            same = before.layer.carries(norm, self.original.shapes[before.inputs[0]]) is norm
+            before = self.nodes.get(before.inputs[0]) if same else None
+        return False
 
-def _reading(node: Node, gone: Node) -> Node:
-    """Let a node read what a node that is gone has read."""
-    return replace(node, inputs=tuple(gone.inputs[0] if name == gone.name else name for name in node.inputs))
+    def merge_forward(self, name: str) -> bool:
+        """Merge a batch norm or a padding into the nearest layer above that takes it."""
+        moved, below = self.nodes[name].layer, name
+        while len(self.readers[below]) == 1:
+            after = self.nodes[self.readers[below][0]]
+            layer = after.layer.preceded_by(moved)
+            if layer is not None:
+                self._remove(name, replace(after, layer=layer))
+                return True
+            if not isinstance(moved, BatchNorm):
+                return False
+            carried = after.layer.carries(moved, self.original.shapes[below])
+            if carried is None:
+                return False
+            moved, below = carried, after.name
+        return False
+
+    def _remove(self, name: str, merged: Node) -> None:
+        """Take a node out; another computes what both did."""
+        self.nodes[merged.name] = merged
+        source, readers = self.nodes.pop(name).inputs[0], self.readers.pop(name)
+        self.readers[source].remove(name)
+        self.readers[source] += readers
+        for reader in set(readers):
+            node = self.nodes[reader]
+            inputs = tuple(source if read == name else read for read in node.inputs)
+            self.nodes[reader] = replace(node, inputs=inputs)

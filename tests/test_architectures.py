@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import lrpref
 from lrpref import Network, data, exact, weights_import
 from lrpref.conformance import adapters
 from lrpref.errors import BadNetwork, BadWeights
@@ -393,7 +394,7 @@ FLOAT32, FLOAT64 = 1e-5, 1e-12
 less: at most 1.1e-6 and 5e-15 were seen, the rest is room for other processors and BLAS builds."""
 
 NODE_BY_NODE = ("resnet18", "squeezenet1_1", "mobilenet_v2", "densenet121", "googlenet", "inception_v3")
-AS_A_WHOLE = ("resnet34", "resnet50", "resnet101", "resnet152", "squeezenet1_0", "vgg11")
+AS_A_WHOLE = ("resnet34", "resnet50", "resnet101", "resnet152", "squeezenet1_0", "vgg11", "vgg16_bn")
 AUXILIARY = {"googlenet": ["aux1", "aux2"], "inception_v3": ["AuxLogits"]}
 
 
@@ -451,6 +452,31 @@ def test_values_are_torchvisions(name: str) -> None:
     assert difference(values[net.top], wide) <= FLOAT64
     for node, outputs in kept.items():
         assert difference(values[node], *outputs) <= FLOAT64, node
+
+
+EXPLAINED = (*NODE_BY_NODE, "vgg16_bn", "resnet50")
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", EXPLAINED)
+def test_lrp_0_is_torchs_gradient_times_input(name: str) -> None:
+    """But not with mobilenet_v2: relevance passes a ReLU6 that saturates, the gradient does not."""
+    torch, module = adapters.require("torch"), with_weights(name)
+    tensors = {key: tensor.numpy() for key, tensor in module.state_dict().items()}
+    net = make_network(architectures.get(name), tensors)
+    x = np.random.default_rng(1).normal(size=(1, *net.input_shape))
+    if name == "mobilenet_v2":
+        x *= 30  # so that some do saturate
+    tensor = torch.from_numpy(x).requires_grad_()
+    scores = module.double()(tensor)
+    target = int(scores.argmax())
+    (gradient,) = torch.autograd.grad(scores[0, target], tensor)
+    explanation = lrpref.explain(net, x, target, "lrp-0", backend="cpu")
+    # 1e-10 of the maximum, as relevance adds up thousands of numbers that cancel; 1e-13 of a node's sum of |R|
+    off = difference(explanation.relevance, gradient * tensor.detach())
+    assert off > 1e-3 if name == "mobilenet_v2" else off <= 1e-10
+    for row in explanation.ledger:
+        assert abs(row.residual).max() <= 1e-13 * abs(explanation.at(row.node)).sum(), row.node
 
 
 def _keep_outputs(module: Any, nodes: set[str], kept: dict[str, list[Any]]) -> None:

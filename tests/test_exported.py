@@ -1,4 +1,4 @@
-"""Saved programs are read as PyTorch wrote them, without PyTorch; a hostile one gets one line and nothing else.
+"""Saved programs are read as PyTorch wrote them, without PyTorch; a hostile one gets one line, nothing else.
 
 tests/data/make_exported.py wrote the real files, and beside them what PyTorch itself computes. The hostile
 ones are the real ones with one thing changed.
@@ -7,6 +7,7 @@ ones are the real ones with one thing changed.
 import copy
 import json
 import pickle
+import sys
 import time
 import tracemalloc
 import zipfile
@@ -21,8 +22,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lrpref import layers
-from lrpref.errors import BadNetwork, BadWeights, LrprefError
-from lrpref.weights_import import exported
+from lrpref.errors import BadBackend, BadNetwork, BadWeights, LrprefError
+from lrpref.weights_import import exported, live, torch_graph
+from lrpref.weights_import.program import Call, Ref
+from lrpref.weights_import.torch_operators import OPERATORS
 
 DATA = Path(__file__).parent / "data"
 
@@ -46,17 +49,21 @@ def test_what_pytorch_saved_gives_what_pytorch_computed(name: str, bound: float)
     assert network.forward(x[:1]).shape == y[:1].shape  # and for another number of samples
 
 
+def weight(name: str, node: str) -> Any:
+    layer = exported.imported(DATA / f"exported-{name}.pt2").network.node(node).layer
+    assert isinstance(layer, layers.Weighted)
+    return layer.weight
+
+
 def test_weights_are_the_files_own_bytes() -> None:
-    network = exported.imported(DATA / "exported-pictures.pt2").network
-    weight = network.node("stem.0").layer.weight  # type: ignore[attr-defined]
-    assert weight.dtype == np.float32
-    formula = (np.arange(108).reshape(4, 3, 3, 3) * 7) % 13 / 8 - 0.75  # as make_exported.py fills the first one
-    assert np.array_equal(weight, formula.astype(np.float32))
-    assert exported.imported(DATA / "exported-signals.pt2").network.node("down").layer.weight.dtype == np.float64  # type: ignore[attr-defined]
-    half = exported.imported(DATA / "exported-half.pt2").network.node("0").layer
-    assert isinstance(half, layers.Dense)
-    assert half.weight.dtype == np.float32
-    assert half.weight.ravel()[:3].tolist() == [-0.75, 0.125, -0.625]  # 0 * 7, 1 * 7 and 2 * 7 modulo 13, / 8 - 0.75
+    """As make_exported.py fills the first one: (7 i modulo 13) / 8 - 0.75."""
+    first = weight("pictures", "stem.0")
+    assert first.dtype == np.float32
+    assert np.array_equal(first.ravel(), np.arange(108) * 7 % 13 / 8 - 0.75)
+    assert weight("signals", "down").dtype == np.float64
+    half = weight("half", "0")
+    assert half.dtype == np.float32  # it was bfloat16
+    assert np.array_equal(half.ravel(), np.arange(6) * 7 % 13 / 8 - 0.75)
 
 
 def test_names_provenance_and_values() -> None:
@@ -81,20 +88,94 @@ def test_is_exported(tmp_path: Path) -> None:
     assert not exported.is_exported(tmp_path / "nothing.pt2")
 
 
+# Changes in place: what PyTorch's tensors do, in calls written by hand
+
+
+def functional(*calls: tuple[str, str, str], output: str) -> list[tuple[str, str, list[str]]]:
+    """Write (result, operator, what it reads) as calls that change nothing; read back the same of them."""
+    made, last = torch_graph.functional(
+        [
+            Call(name, operator, {str(i): Ref(each) for i, each in enumerate(read.split())}, (name,))
+            for name, operator, read in calls
+        ],
+        ["weight"],
+        output,
+        OPERATORS,
+    )
+    return [(call.name, call.operator, sorted(call.reads())) for call in (*made, Call("end", last, {}, ()))]
+
+
+def test_readers_of_what_changed_read_the_result() -> None:
+    """The second `add` reads `conv` by its old name: in PyTorch it has become what `relu_` left there."""
+    calls = functional(
+        ("conv", "aten.conv2d.default", "x weight"),
+        ("early", "aten.add.Tensor", "conv x"),
+        ("relu_", "aten.relu_.default", "conv"),
+        ("mul_", "aten.mul_.Tensor", "conv early"),
+        ("late", "aten.add.Tensor", "conv relu_"),
+        ("dropout_", "aten.dropout_.default", "x"),
+        output="x",
+    )
+    assert calls == [
+        ("conv", "aten.conv2d.default", ["weight", "x"]),
+        ("early", "aten.add.Tensor", ["conv", "x"]),
+        ("relu_", "aten.relu.default", ["conv"]),
+        ("mul_", "aten.mul.Tensor", ["early", "relu_"]),
+        ("late", "aten.add.Tensor", ["mul_"]),
+        ("dropout_", "aten.dropout.default", ["x"]),
+        ("end", "dropout_", []),
+    ]
+
+
+VIEW, CHANGED = ("view", "aten.view.default", "x"), ("changed", "aten.relu_.default", "x")
+
+
+def reading(names: str) -> tuple[str, str, str]:
+    return ("y", "aten.neg.default", names)
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [VIEW, ("changed", "aten.relu_.default", "view"), reading("x")],
+        [VIEW, CHANGED, reading("view")],
+        [("part", "aten.strange.default", "x"), ("changed", "aten.relu_.default", "part"), reading("x")],
+        [("what", "mylib.op.default", "x"), reading("x")],  # its result does not tell what else it does
+        [("sum", "aten.add.out", "x x x"), reading("x")],
+    ],
+)
+def test_what_cannot_be_known_any_more(calls: list[tuple[str, str, str]]) -> None:
+    assert functional(*calls, output="y")[-2] == ("y", torch_graph.IMPOSSIBLE, [])
+    name, operator, _ = functional(*calls[:-1], output=calls[-1][2])[-2]  # nor can it be the output
+    assert (name, operator) == ("output", torch_graph.IMPOSSIBLE)
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [("copy", "aten.clone.default", "x"), ("changed", "aten.relu_.default", "copy"), reading("x")],
+        [CHANGED, VIEW, reading("view x")],
+        [("twice", "_operator.mul", "x x"), ("check", "aten._assert_scalar.default", "x"), reading("x")],
+    ],
+)
+def test_what_is_still_known(calls: list[tuple[str, str, str]]) -> None:
+    assert torch_graph.IMPOSSIBLE not in {operator for _, operator, _ in functional(*calls, output="y")}
+
+
 # Hostile files
 
 
 @contextmanager
 def in_time() -> Iterator[None]:
-    """Whatever the file is: in less than 2 s, as the issue asks."""
-    start = time.perf_counter()
+    """Whatever the file is: in less than 2 s of a processor."""
+    start = time.process_time()
     yield
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 @contextmanager
 def in_memory() -> Iterator[None]:
-    """Whatever the file is: in less than 500 MB, as the issue asks."""
+    """Whatever the file is: in less than 500 MB."""
     tracemalloc.start()
     try:
         yield
@@ -146,25 +227,8 @@ def call(document: Any, operator: str) -> Any:
     return next(node for node in graph(document)["nodes"] if f".{operator}." in node["target"])
 
 
-def argument(document: Any, operator: str, name: str, value: Any) -> None:
-    """Give a call another argument."""
-    for each in call(document, operator)["inputs"]:
-        if each["name"] == name:
-            each["arg"] = value
-            return
-    call(document, operator)["inputs"].append({"name": name, "arg": value, "kind": 1})
-
-
-def resized(document: Any, *sizes: int) -> None:
-    graph(document)["tensor_values"]["x"]["sizes"] = [{"as_int": size} for size in sizes]
-
-
 def meta(document: Any, name: str = "head.weight") -> Any:
     return document["config"][name]["tensor_meta"]
-
-
-def _set(target: Any, **values: Any) -> None:
-    target.update(values)
 
 
 def _reversed_order(document: Any) -> None:
@@ -189,58 +253,91 @@ def _custom_operator(document: Any) -> None:
     nodes.insert(nodes.index(call(document, "relu_")), node)
 
 
+def _unknown_input(document: Any) -> None:
+    document["graph_module"]["signature"]["input_specs"].append({"custom_obj": {}})
+
+
+def _no_signature(which: str) -> Callable[[Any], None]:
+    def change(document: Any) -> None:
+        document["graph_module"]["signature"][which].clear()
+
+    return change
+
+
+def target(value: Any) -> Callable[[Any], None]:
+    """Let a call name another operator."""
+
+    def change(document: Any) -> None:
+        call(document, "relu_")["target"] = value
+
+    return change
+
+
+def sizes(*values: int) -> Callable[[Any], None]:
+    """Let the input have another shape."""
+
+    def change(document: Any) -> None:
+        graph(document)["tensor_values"]["x"]["sizes"] = [{"as_int": value} for value in values]
+
+    return change
+
+
+def given_as(operator: str, name: str, value: Any) -> Callable[[Any], None]:
+    """Give a call another argument."""
+
+    def change(document: Any) -> None:
+        inputs = call(document, operator)["inputs"]
+        inputs[:] = [each for each in inputs if each["name"] != name]
+        inputs.insert(0 if name == "self" else len(inputs), {"name": name, "arg": value, "kind": 1})
+
+    return change
+
+
+def tensor(name: str) -> dict[str, Any]:
+    return {"as_tensor": {"name": name}}
+
+
+def _lying(document: Any) -> None:
+    graph(document)["tensor_values"]["relu_"]["sizes"] = [{"as_int": 2}, {"as_int": 5}]
+
+
 GRAPHS: dict[str, tuple[Callable[[Any], Any], type[LrprefError], str]] = {
     "no graph": (lambda d: d.clear(), BadWeights, "its graph is damaged"),
     "newer schema": (lambda d: d["schema_version"].update(major=9), BadWeights, "schema has version 9"),
-    "schema is text": (lambda d: d["schema_version"].update(major="8" * 999), BadWeights, "schema has version"),
+    "schema is text": (lambda d: d["schema_version"].update(major="8" * 99), BadWeights, "has version"),
     "no nodes": (lambda d: graph(d)["nodes"].clear(), BadNetwork, "does not depend on its input"),
     "nodes is a number": (lambda d: graph(d).update(nodes=7), BadWeights, "its graph is damaged"),
     "backwards": (_reversed_order, BadNetwork, "which nothing before it gives"),
     "second input": (_second_input, BadWeights, "2 inputs"),
-    "no input": (lambda d: d["graph_module"]["signature"]["input_specs"].clear(), BadWeights, "0 inputs"),
-    "unknown input": (
-        lambda d: d["graph_module"]["signature"]["input_specs"].append({"custom_obj": {}}), BadWeights, "no tensor",
-    ),
-    "no output": (lambda d: d["graph_module"]["signature"]["output_specs"].clear(), BadWeights, "0 outputs"),
-    "input of no shape": (lambda d: resized(d), BadWeights, "its graph is damaged"),
-    "input without samples": (lambda d: resized(d, 3), BadWeights, "no shape of (N, ...)"),
-    "no samples": (lambda d: resized(d, 0, 3, 9, 9), BadWeights, "no shape of (N, ...)"),
-    "negative size": (lambda d: resized(d, 2, -3, 9, 9), BadWeights, "is none"),
-    "huge size": (lambda d: resized(d, 2, 10**30, 9, 9), BadWeights, "is none"),
-    "other channels": (lambda d: resized(d, 2, 4, 9, 9), BadNetwork, "constant of shape (3, 1, 1)"),
-    "huge image": (lambda d: resized(d, 2, 3, 1 << 47, 1 << 47), BadNetwork, "which is larger"),
-    "shape that lies": (
-        lambda d: graph(d)["tensor_values"]["relu_"].update(sizes=[{"as_int": 2}, {"as_int": 5}]),
-        BadNetwork, "where the file says",
-    ),
-    "unknown operator": (lambda d: call(d, "relu_").update(target="os.system"), BadNetwork, "operator os.system"),
-    "operator is a number": (lambda d: call(d, "relu_").update(target=3), BadWeights, "where a name is wanted"),
-    "operator with control characters": (
-        lambda d: call(d, "relu_").update(target="a\n\x1b[31m"), BadNetwork, "operator",
-    ),
+    "no input": (_no_signature("input_specs"), BadWeights, "0 inputs"),
+    "unknown input": (_unknown_input, BadWeights, "an input that is no tensor"),
+    "no output": (_no_signature("output_specs"), BadWeights, "0 outputs"),
+    "input of no shape": (sizes(), BadWeights, "its graph is damaged"),
+    "input without samples": (sizes(3), BadWeights, "no shape of (N, ...)"),
+    "no samples": (sizes(0, 3, 9, 9), BadWeights, "no shape of (N, ...)"),
+    "negative size": (sizes(2, -3, 9, 9), BadWeights, "is none"),
+    "huge size": (sizes(2, 10**30, 9, 9), BadWeights, "is none"),
+    "other channels": (sizes(2, 4, 9, 9), BadNetwork, "constant of shape (3, 1, 1)"),
+    "huge image": (sizes(2, 3, 1 << 47, 1 << 47), BadNetwork, "which is larger"),
+    "shape that lies": (_lying, BadNetwork, "where the file says"),
+    "unknown operator": (target("os.system"), BadNetwork, "operator os.system"),
+    "operator is a number": (target(3), BadWeights, "where a name is wanted"),
+    "operator with control characters": (target("a\n\x1b[31m"), BadNetwork, "operator a"),
     "custom operator": (_custom_operator, BadNetwork, "changed in place"),
-    "training": (lambda d: argument(d, "batch_norm", "training", {"as_bool": True}), BadNetwork, "module.eval()"),
-    "unknown argument": (lambda d: argument(d, "relu_", "oops", {"as_int": 1}), BadNetwork, "with such arguments"),
-    "unknown kind": (lambda d: argument(d, "relu_", "self", {"as_graph": {}}), BadNetwork, "of a constant"),
-    "two kinds": (lambda d: argument(d, "relu_", "self", {"as_int": 1, "as_none": True}), BadWeights, "damaged"),
-    "int that is text": (lambda d: argument(d, "chunk", "chunks", {"as_int": "2"}), BadWeights, "is not as_int"),
-    "no chunks": (lambda d: argument(d, "chunk", "chunks", {"as_int": 0}), BadNetwork, "with such arguments"),
-    "stride 0": (lambda d: argument(d, "conv2d", "stride", {"as_ints": [0, 0]}), BadNetwork, "stride"),
-    "huge padding": (
-        lambda d: argument(d, "conv2d", "padding", {"as_ints": [1 << 60, 1 << 60]}), BadNetwork, "which is larger",
-    ),
-    "infinite number": (lambda d: argument(d, "sub", "alpha", {"as_float": "Infinity"}), BadNetwork, "finite"),
-    "missing value": (
-        lambda d: argument(d, "relu_", "self", {"as_tensor": {"name": "nowhere"}}), BadNetwork, "nothing before it gives",
-    ),
-    "reads itself": (
-        lambda d: argument(d, "avg_pool2d", "self", {"as_tensor": {"name": "avg_pool2d"}}),
-        BadNetwork, "nothing before it gives",
-    ),
-    "writes into a weight": (
-        lambda d: argument(d, "relu_", "self", {"as_tensor": {"name": "p_head_bias"}}), BadNetwork, "a weight or constant",
-    ),
-}  # fmt: skip
+    "training": (given_as("batch_norm", "training", {"as_bool": True}), BadNetwork, "module.eval()"),
+    "unknown argument": (given_as("relu_", "oops", {"as_int": 1}), BadNetwork, "with such arguments"),
+    "unknown kind": (given_as("relu_", "self", {"as_graph": {}}), BadNetwork, "of a constant"),
+    "two kinds": (given_as("relu_", "self", {"as_int": 1, "as_none": True}), BadWeights, "damaged"),
+    "int that is text": (given_as("chunk", "chunks", {"as_int": "2"}), BadWeights, "is not as_int"),
+    "no chunks": (given_as("chunk", "chunks", {"as_int": 0}), BadNetwork, "with such arguments"),
+    "stride 0": (given_as("conv2d", "stride", {"as_ints": [0, 0]}), BadNetwork, "stride"),
+    "huge padding": (given_as("conv2d", "padding", {"as_ints": [1 << 60] * 2}), BadNetwork, "is larger"),
+    "infinite number": (given_as("sub", "alpha", {"as_float": "Infinity"}), BadNetwork, "finite"),
+    "missing value": (given_as("relu_", "self", tensor("nowhere")), BadNetwork, "nothing before it gives"),
+    "reads itself": (given_as("avg_pool2d", "self", tensor("avg_pool2d")), BadNetwork, "nothing before it"),
+    "writes into a weight": (given_as("relu_", "self", tensor("p_head_bias")), BadNetwork, "a weight or"),
+}
+"""What is changed in the graph, what comes of it, and words of the line."""
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -259,10 +356,11 @@ def test_many_calls_of_one_name(tmp_path: Path) -> None:
 TENSORS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "missing": (lambda d: d["config"].pop("head.weight"), "'head.weight' is not among its weights"),
     "no configuration": (lambda d: d.clear(), "its graph is damaged"),
-    "larger than its file": (lambda d: meta(d).update(sizes=[{"as_int": 99}, {"as_int": 6}]), "of a storage of"),
+    "larger than its file": (lambda d: meta(d).update(sizes=[{"as_int": 99}, {"as_int": 6}]), "of a storage"),
     "far larger": (lambda d: meta(d).update(sizes=[{"as_int": 1 << 40}, {"as_int": 6}]), "far more memory"),
     "repeated": (
-        lambda d: meta(d).update(sizes=[{"as_int": 1 << 20}] * 2, strides=[{"as_int": 0}] * 2), "far more memory",
+        lambda d: meta(d).update(sizes=[{"as_int": 1 << 20}] * 2, strides=[{"as_int": 0}] * 2),
+        "far more memory",
     ),
     "negative stride": (lambda d: meta(d).update(strides=[{"as_int": -6}, {"as_int": 1}]), "is none"),
     "stride is text": (lambda d: meta(d).update(strides=[{"as_int": "6"}, {"as_int": 1}]), "is none"),
@@ -271,16 +369,14 @@ TENSORS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "negative offset": (lambda d: meta(d).update(storage_offset={"as_int": -1}), "is none"),
     "offset beyond": (lambda d: meta(d).update(storage_offset={"as_int": 99}), "of a storage of"),
     "many axes": (
-        lambda d: meta(d).update(sizes=[{"as_int": 1}] * 99, strides=[{"as_int": 1}] * 99), "damaged",
+        lambda d: meta(d).update(sizes=[{"as_int": 1}] * 99, strides=[{"as_int": 1}] * 99), "99 axes",
     ),
     "complex": (lambda d: meta(d).update(dtype=9), "its dtype or layout is not read"),
     "no dtype": (lambda d: meta(d).update(dtype=[]), "damaged"),
     "sparse": (lambda d: meta(d).update(layout=1), "its dtype or layout is not read"),
     "pickled": (lambda d: d["config"]["head.weight"].update(use_pickle=True), "is pickled"),
     "without meta": (lambda d: d["config"]["head.weight"].update(tensor_meta=None), "is pickled"),
-    "outside": (
-        lambda d: d["config"]["head.weight"].update(path_name="../../../../etc/passwd"), "is not in the archive",
-    ),
+    "outside": (lambda d: d["config"]["head.weight"].update(path_name="../../x"), "is not in the archive"),
     "another's bytes": (lambda d: d["config"]["head.weight"].update(path_name="weight_1"), "of a storage of"),
 }  # fmt: skip
 
@@ -313,7 +409,7 @@ CONTAINERS: dict[str, tuple[Members, str]] = {
     "deep JSON": (changed(**{MODEL: b"[" * 10**6}), "its graph is damaged"),
     "long JSON": (changed(**{MODEL: b"[" + b"[]," * (3 << 20) + b"[]]"}), "expected at most"),
     "full JSON": (changed(**{MODEL: b"[" + b"[]," * ((5 << 20) // 2) + b"[]]"}), "its graph is damaged"),
-    "long number": (changed(**{MODEL: b'{"schema_version": {"major": ' + b"8" * 10**6 + b"}}"}), "is damaged"),
+    "long number": (changed(**{MODEL: b'{"schema_version": {"major": ' + b"8" * 10**6 + b"}}"}), "damaged"),
     "byte order": (changed(byteorder=b"middle"), "unknown byte order 'middle'"),
     "outside": (changed(**{"../escape": b""}), "a member outside it"),
     "absolute": (changed(**{"/escape": b""}), "a member outside it"),
@@ -370,6 +466,29 @@ def test_pickles_in_the_file_are_not_opened(monkeypatch: pytest.MonkeyPatch, tmp
     assert exported.imported(written(tmp_path / "p.pt2", files)).network.nodes
 
 
+def test_an_open_number_of_samples_without_an_example(tmp_path: Path) -> None:
+    """A symbol of which the file tells no value stands for one sample, and the network is the same."""
+
+    def forget(document: Any) -> None:
+        for level, key in places(document):
+            if key == "hint":
+                level[key] = None
+
+    path = written(tmp_path / "open.pt2", with_json(MODEL, forget, "signals"))
+    made = exported.imported(path)
+    assert made.program.shapes[made.program.input] == (1, 2, 11)
+    assert made.network.digest == exported.imported(DATA / "exported-signals.pt2").network.digest
+
+
+def test_an_open_size_of_the_image_is_refused(tmp_path: Path) -> None:
+    def open_width(document: Any) -> None:
+        shape = graph(document)["tensor_values"]["x"]["sizes"]
+        shape[3] = {"as_expr": {"expr_str": "Symbol('s1')", "hint": None}}
+
+    path = written(tmp_path / "open.pt2", with_json(MODEL, open_width))
+    assert "no shape of (N, ...) with known sizes" in refused(path)
+
+
 JUNK = st.one_of(
     st.none(),
     st.booleans(),
@@ -388,7 +507,7 @@ def places(document: Any) -> list[tuple[Any, Any]]:
     found, todo = [], [document]
     while todo:
         level = todo.pop()
-        keys = list(level) if isinstance(level, dict) else range(len(level)) if isinstance(level, list) else ()
+        keys = level if isinstance(level, dict) else range(len(level)) if isinstance(level, list) else ()
         found += [(level, key) for key in keys]
         todo += [level[key] for key in keys]
     return found
@@ -404,12 +523,31 @@ def test_any_junk_anywhere(tmp_path_factory: pytest.TempPathFactory, data: st.Da
     def change(document: Any) -> None:
         for _ in range(data.draw(st.integers(1, 3))):
             all_of_them = places(document)
-            level, key = all_of_them[data.draw(st.integers(0, len(all_of_them) - 1))] if all_of_them else ({}, 0)
-            level[key] = data.draw(JUNK)
+            if all_of_them:
+                level, key = all_of_them[data.draw(st.integers(0, len(all_of_them) - 1))]
+                level[key] = data.draw(JUNK)
 
     path = written(tmp_path_factory.mktemp("junk") / "junk.pt2", with_json(member, change, name))
+    line = ""
     with in_time():
         try:
             exported.imported(path)
         except LrprefError as error:
-            assert str(error).isprintable()
+            line = str(error)
+    assert line.isprintable()
+
+
+# Without PyTorch
+
+
+def test_live_modules_need_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(BadBackend, match=r"pip install 'lrpref\[torch\]'"):
+        live.from_torch(object(), np.ones((1, 3)))
+
+
+def test_every_operator_says_what_is_supported() -> None:
+    """The docs' table is made of these lines."""
+    for name, handler in OPERATORS.items():
+        first = (handler.__doc__ or "").partition("\n")[0]
+        assert first.endswith("."), name

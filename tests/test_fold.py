@@ -48,6 +48,7 @@ CHAINS = {
     "before groups": ([norm(4), Conv2d(quarters(6, 2, 2, 2), groups=2)], (4, 3, 3), 0),
     "before dense": ([N, Dense(quarters(2, 3), quarters(2))], (3,), 0),
     "two after dense": ([A, N, M, ReLU()], (3,), 0),
+    "two before dense": ([ReLU(), N, M, Dense(quarters(2, 3))], (3,), 0),
     "between two": ([A, N, M, Dense(quarters(2, 3))], (3,), 0),
     "shift before padding": ([norm(2), Conv2d(quarters(2, 2, 2, 2), padding=1)], (2, 3, 3), 1),
     "no shift before padding": (
@@ -95,6 +96,17 @@ def test_folding(name):
         x = F.array(quarters(2, *shape))
         before, after = (n.astype(F).activations(x, REFERENCE) for n in (network, folded))
         assert (before[gone] == after[here]).all()
+
+
+def test_a_norm_at_the_top_leaves_its_layer_there():
+    nodes = (
+        Node("fc", Dense(quarters(3, 3)), (INPUT,)),
+        Node("nobody reads it", ReLU(), (INPUT,)),
+        Node("norm", norm(3), ("fc",)),
+    )
+    network = Network(nodes, (3,))
+    assert fold(network).top == "fc"
+    assert same(network, fold(network.astype(F)), (3,))
 
 
 def test_two_paddings_in_a_row_merge_both():

@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from lrpref.errors import BadBackend, BadInput, BadNetwork
 from lrpref.kernels.operations import Array
 from lrpref.layers import Shape
@@ -33,8 +35,7 @@ def from_torch(
     """
     Make a network of a live PyTorch module.
 
-    The module stays as it is. On the CPU the network's weights are the module's own memory, not copies:
-    training the module on changes the network; `Network.save` keeps it.
+    The module stays as it is. The network's weights are copies, which training the module on does not change.
 
     Parameters
     ----------
@@ -248,7 +249,7 @@ def _array(torch: Any, path: str, tensor: Any) -> Array:
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
         tensor = tensor.float()
-    return tensor.numpy()
+    return np.array(tensor.numpy())  # its own: training the module on must not change the network
 
 
 def _shape(node: Any) -> Shape | None:

@@ -19,7 +19,7 @@ import numpy as np
 from lrpref import layers
 from lrpref.kernels.operations import Array
 from lrpref.layers import Layer, Shape
-from lrpref.weights_import.program import Draft, Table, Unsupported, Value, register, size, whole
+from lrpref.weights_import.program import MAX_CONSTANT, Draft, Table, Unsupported, Value, register, size, whole
 
 TABLE: Table = {}
 """Every operator that a network may have where values depend on its input."""
@@ -120,7 +120,14 @@ def _by_channel(draft: Draft, constant: Array, value: Value, operator: str) -> A
             f"{operator} of {(draft.batch, *value.shape)} and a constant of {constant.shape}: "
             "one number, or one for each channel (axis 1), is read"
         )
-    return np.broadcast_to(constant.reshape(-1), value.shape[:1])
+    return np.broadcast_to(constant.reshape(-1), _channels(value))
+
+
+def _channels(value: Value) -> Shape:
+    """Count channels, before numbers are made for each of them."""
+    if value.shape[0] > MAX_CONSTANT:
+        raise Unsupported(f"a constant for {value.shape[0]} channels (at most {MAX_CONSTANT})")
+    return value.shape[:1]
 
 
 def _affine(draft: Draft, value: Value, scale: Array, shift: Array) -> Value:
@@ -630,7 +637,7 @@ def _sub(draft: Draft, a: Any, b: Any) -> Value:
 def _neg(draft: Draft, x: Any) -> Value:
     """`BatchNorm`."""
     value = _value(x, "Neg")
-    return _scaled(draft, value, -np.ones(value.shape[0]))
+    return _scaled(draft, value, -np.ones(_channels(value)))
 
 
 @register(TABLE, "Mul")

@@ -20,13 +20,17 @@ import numpy as np
 from lrpref.errors import BadNetwork, LrprefError
 from lrpref.fold import merge_padding
 from lrpref.kernels.operations import Array
-from lrpref.layers import Layer, Reshape, Shape
+from lrpref.layers import BatchNorm, Layer, Reshape, Shape
 from lrpref.network import INPUT, LARGEST, MAX_NODES, Network, Node
 from lrpref.preprocessing import Preprocessing
+from lrpref.weights_import.checkpoint import MAX_GROWTH, SMALL
 from lrpref.weights_import.pickles import shown
 
 LISTED = 12
 """So many faults are told of in an error's line; the rest are counted."""
+
+MAX_CONSTANT = 1 << 24
+"""A constant that is computed, and not read, has at most so many numbers."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Call:
         set of str
             Their names.
         """
-        return {ref.name for ref in _refs(self.arguments.values())}
+        return {x.name for x in _flat(self.arguments.values()) if isinstance(x, Ref)}
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,8 @@ class Draft:
         How many samples the foreign graph's shapes have.
     shape : tuple of int
         Shape of one sample of the input.
+    budget : int
+        How many bytes the constants that are computed may take together.
 
     Attributes
     ----------
@@ -163,8 +169,9 @@ class Draft:
         One sample of the result of the call at hand, as the foreign graph states it.
     """
 
-    def __init__(self, batch: int, shape: Shape) -> None:
+    def __init__(self, batch: int, shape: Shape, budget: int = SMALL) -> None:
         self.batch = batch
+        self._left = budget
         self.declared: Shape | None = None
         self.nodes: list[Node] = []
         self.shapes: dict[str, Shape] = {INPUT: shape}
@@ -215,11 +222,31 @@ class Draft:
             raise Unsupported(f"a value of shape {own}, which is larger than any memory")
         if len(self.nodes) == MAX_NODES:
             raise BadNetwork(f"there are more than {MAX_NODES} nodes")
+        if isinstance(layer, BatchNorm):
+            self.spend(layer.scale.nbytes + layer.shift.nbytes)
         name = self._unused(f"{self._place}.{part}" if part else self._place)
         self._made[name] = Node(name, layer, tuple(value.node for value in values))
         self.nodes.append(self._made[name])
         self.shapes[name] = own
         return Value(name, own if shape is None else shape)
+
+    def spend(self, size: int) -> None:
+        """
+        Account for constants that are computed, and not the file's own.
+
+        Parameters
+        ----------
+        size : int
+            How many bytes they take.
+
+        Raises
+        ------
+        Unsupported
+            If all of them together take too many.
+        """
+        self._left -= size
+        if self._left < 0:
+            raise Unsupported("constants that are computed and take far more memory than the file's own")
 
     def each(self, layer: Layer, value: Value) -> Value:
         """
@@ -438,7 +465,8 @@ def make(
         nodes. Also if shapes do not fit.
     """
     sample = tuple(program.shapes[program.input][1:])
-    draft = Draft(program.batch, sample)
+    own = sum(array.nbytes for array in program.constants.values())
+    draft = Draft(program.batch, sample, MAX_GROWTH * own + SMALL)
     known: dict[str, Any] = {**program.constants, program.input: Value(INPUT, sample)}
     faults: dict[str, list[str]] = {}
     for call in program.needed():
@@ -464,6 +492,7 @@ def make(
 def _run(call: Call, table: Table, draft: Draft, known: Mapping[str, Any]) -> list[Any]:
     if call.operator not in table:
         raise Unsupported(f"operator {call.operator}")
+    draft.spend(0)  # once too much is spent, nothing more is computed
     missing = sorted(name for name in call.reads() if name not in known)
     if missing:
         raise BadNetwork(f"reads {shown(missing[0])}, which nothing before it gives")
@@ -475,9 +504,17 @@ def _run(call: Call, table: Table, draft: Draft, known: Mapping[str, Any]) -> li
     except (TypeError, ValueError, IndexError, KeyError, AttributeError, ArithmeticError) as error:
         raise Unsupported(f"{call.operator} with such arguments ({error})") from None
     results = list(result) if isinstance(result, list | tuple) else [result]
+    draft.spend(_new_bytes(arguments, results))
     if len(results) < len(call.results):
         raise Unsupported(f"{call.operator}: more than its first result is read")
     return results[: len(call.results)]
+
+
+def _new_bytes(arguments: Mapping[str, Any], results: Iterable[Any]) -> int:
+    """Count the bytes of results that lie in no argument's memory; what only repeats takes none."""
+    given = [x for x in _flat(arguments.values()) if isinstance(x, np.ndarray)]
+    new = [x for x in results if isinstance(x, np.ndarray) and not any(np.may_share_memory(x, y) for y in given)]
+    return sum(x.itemsize * math.prod(n for n, step in zip(x.shape, x.strides, strict=True) if step) for x in new)
 
 
 def _check_declared(call: Call, results: Iterable[Any], declared: Iterable[Shape | None]) -> None:
@@ -543,12 +580,12 @@ def _named(names: Sequence[str]) -> str:
     return f"node{'s' if len(names) > 1 else ''} {listed}{more}"
 
 
-def _refs(arguments: Iterable[Any]) -> Iterable[Ref]:
+def _flat(arguments: Iterable[Any]) -> Iterable[Any]:
     for argument in arguments:
-        if isinstance(argument, Ref):
+        if isinstance(argument, list | tuple):
+            yield from _flat(argument)
+        else:
             yield argument
-        elif isinstance(argument, list | tuple):
-            yield from _refs(argument)
 
 
 def _resolved(argument: Any, known: Mapping[str, Any]) -> Any:

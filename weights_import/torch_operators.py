@@ -17,14 +17,21 @@ from lrpref import layers
 from lrpref.kernels.operations import Array
 from lrpref.layers import Layer, Pair, Shape
 from lrpref.weights_import.pickles import shown
-from lrpref.weights_import.program import Draft, Handler, Table, Unsupported, Value, register, size, whole
+from lrpref.weights_import.program import (
+    MAX_CONSTANT,
+    Draft,
+    Handler,
+    Table,
+    Unsupported,
+    Value,
+    register,
+    size,
+    whole,
+)
 from lrpref.weights_import.torch_graph import IMPOSSIBLE
 
 OPERATORS: Table = {}
 """What is supported: operators by their names, each with its handler."""
-
-MAX_CONSTANT = 1 << 24
-"""A constant that is computed, and not read, has at most so many numbers."""
 
 MAX_PARTS = 4096
 """Into so many parts a value may be split."""
