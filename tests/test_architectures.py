@@ -472,7 +472,7 @@ def test_lrp_0_is_torchs_gradient_times_input(name: str) -> None:
     target = int(scores.argmax())
     (gradient,) = torch.autograd.grad(scores[0, target], tensor)
     explanation = lrpref.explain(net, x, target, "lrp-0", backend="cpu")
-    # 1e-10 of the maximum, as relevance adds up thousands of numbers that cancel; 1e-13 of a node's sum of |R|
+    # 1e-10 of the maximum: thousands of numbers that cancel are added up; 1e-13 of a node's sum of |R|
     off = difference(explanation.relevance, gradient * tensor.detach())
     assert off > 1e-3 if name == "mobilenet_v2" else off <= 1e-10
     for row in explanation.ledger:

@@ -905,7 +905,7 @@ def test_torchvision(name: str) -> None:
     assert difference(network.forward(x.numpy(), backend="cpu"), expected) <= ROUNDING
     target = int(expected.argmax())
     explanation = lrpref.explain(network, x.numpy(), target, "lrp-0", backend="cpu", dtype="float64")
-    # 1e-10 of the maximum, as relevance adds up thousands of numbers that cancel; 1e-13 of a node's sum of |R|
+    # 1e-10 of the maximum: thousands of numbers that cancel are added up; 1e-13 of a node's sum of |R|
     off = difference(explanation.relevance, gradient(module, x, target) * x.numpy())
     assert off <= 1e-10 or name == "mobilenet_v2"
     for row in explanation.ledger:

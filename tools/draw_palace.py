@@ -23,7 +23,7 @@ def main(destination: Path) -> None:
     x = network.preprocess(str(CHINA))
     explanations = [lrpref.explain(network, x, "max", name, backend="cpu") for name in COMPOSITES]
     explained = float(explanations[0].ledger.explained[0])
-    title = f"EfficientNet-Lite0: “palace”, f(x) = {explained:.2f}; below each name what of it reached the input"
+    title = f"EfficientNet-Lite0: “palace”, f(x) = {explained:.2f}; below each name what reached the input"
     destination.write_bytes(png(side_by_side(explanations, title)))
 
 

@@ -19,7 +19,16 @@ import numpy as np
 from lrpref import layers
 from lrpref.kernels.operations import Array
 from lrpref.layers import Layer, Shape
-from lrpref.weights_import.program import MAX_CONSTANT, Draft, Table, Unsupported, Value, register, size, whole
+from lrpref.weights_import.program import (
+    MAX_CONSTANT,
+    Draft,
+    Table,
+    Unsupported,
+    Value,
+    register,
+    size,
+    whole,
+)
 
 TABLE: Table = {}
 """Every operator that a network may have where values depend on its input."""

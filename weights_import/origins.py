@@ -275,8 +275,8 @@ def find(network: Network, origin: Any, x: Array | None) -> tuple[Mapping[str, s
         return imported.values, of_program(traced, imported.program.batch)
     path, written_in = Path(origin), language(origin)
     if written_in == "onnx":
-        asked = {option: network.provenance.get(option) for option in ("output", "shape")}
-        imported = onnx_file.imported(path, **asked)
+        asked = network.provenance
+        imported = onnx_file.imported(path, output=asked.get("output"), shape=asked.get("shape"))
         return imported.values, of_onnx(path, imported.program)
     if written_in == "torch.export":
         imported = exported.imported(path)

@@ -513,8 +513,11 @@ def _run(call: Call, table: Table, draft: Draft, known: Mapping[str, Any]) -> li
 def _new_bytes(arguments: Mapping[str, Any], results: Iterable[Any]) -> int:
     """Count the bytes of results that lie in no argument's memory; what only repeats takes none."""
     given = [x for x in _flat(arguments.values()) if isinstance(x, np.ndarray)]
-    new = [x for x in results if isinstance(x, np.ndarray) and not any(np.may_share_memory(x, y) for y in given)]
-    return sum(x.itemsize * math.prod(n for n, step in zip(x.shape, x.strides, strict=True) if step) for x in new)
+    arrays = [x for x in results if isinstance(x, np.ndarray)]
+    new = [x for x in arrays if not any(np.may_share_memory(x, y) for y in given)]
+    return sum(
+        x.itemsize * math.prod(n for n, step in zip(x.shape, x.strides, strict=True) if step) for x in new
+    )
 
 
 def _check_declared(call: Call, results: Iterable[Any], declared: Iterable[Shape | None]) -> None:
