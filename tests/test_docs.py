@@ -11,7 +11,10 @@ from lrpref.rules import RULES
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("page", ["docs/ledger.md", "docs/rules.md", "docs/backends.md", "README.md"])
+PAGES = ("ledger", "rules", "theory", "baselines", "backends")
+
+
+@pytest.mark.parametrize("page", [*(f"docs/{name}.md" for name in PAGES), "README.md"])
 def test_examples_in_pages(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the README saves a record
     failed, tried = doctest.testfile(str(ROOT / page), module_relative=False)
