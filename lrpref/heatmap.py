@@ -109,7 +109,7 @@ def side_by_side(explanations: Sequence[Explanation], title: str = "") -> Any:
             continue
         _draw_relevance(axes, explanation, 0)
         R = exact.as_float(explanation.relevance[0])
-        signs = f"{R[R > 0].sum():+.2g} {R[R < 0].sum():+.2g} = {R.sum():.2g}"
+        signs = f"{R[R > 0].sum():+.2g} {-abs(R[R < 0].sum()):+.2g} = {R.sum():.2g}"
         axes.set_title(f"{explanation.composite}\n{signs}", fontsize=10)
     figure.suptitle(title, fontsize=11)
     return figure
@@ -151,7 +151,8 @@ def _headline(explanation: Explanation, sample: int) -> str:
     if explanation.target is not None:
         what = f"“{explanation.network.label(int(explanation.target[sample]))}”"
     R = exact.as_float(explanation.relevance[sample])
-    return f"{what}: score {explained:.3f}; input {R[R > 0].sum():+.3g} {R[R < 0].sum():+.3g} = {reached:.3g}"
+    signs = f"{R[R > 0].sum():+.3g} {R[R < 0].sum():+.3g}"
+    return f"{what}: {explanation.head} {explained:.3f}; input {signs} = {reached:.3g}"
 
 
 def draw_ledger(ledger: Ledger, title: str, sample: int = 0) -> Any:

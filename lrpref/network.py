@@ -32,6 +32,9 @@ FORMAT = 1
 LARGEST, MAX_AXES, MAX_NODES = 1 << 36, 16, 10_000
 """More no network has: numbers that a node gives for each sample, their axes, nodes."""
 
+MAX_GRAPH = 8 << 20
+"""The longest graph that is read, in characters of JSON."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -108,7 +111,7 @@ class Network:
                 f"input shape is {self.input_shape}, wants whole numbers >= 1: (J,) or (C, H, W)"
             )
         if not 1 <= len(self.nodes) <= MAX_NODES:
-            raise BadNetwork(f"{len(self.nodes)} nodes: a network needs at least one node, and at most {MAX_NODES}")
+            raise BadNetwork(f"a network needs at least one node, at most {MAX_NODES}: got {len(self.nodes)}")
         shape = self.shapes[self.nodes[-1].name]
         if self.preprocessing is not None and self.preprocessing.shape() != self.input_shape:
             raise BadNetwork(
@@ -397,7 +400,10 @@ class Network:
             If the picture cannot be read, or the network has no preprocessing.
         """
         if self.preprocessing is None:
-            raise BadInput(f"network '{self.name}' says nothing of preprocessing: give it ready-made inputs")
+            raise BadInput(
+                f"network '{self.name}' says nothing of preprocessing: give it ready-made inputs "
+                "(.npy), or a copy that knows how: lrpref convert --preprocessing, network.preprocessing"
+            )
         return self.preprocessing(picture)
 
     def label(self, index: int) -> str:
@@ -560,6 +566,8 @@ def load(path: str | os.PathLike[str]) -> Network:
             f"{path}: holds tensors but no graph; load it with an architecture: "
             "lrpref convert FILE --architecture NAME, or weights_import.load"
         )
+    if len(header) > MAX_GRAPH:
+        raise BadWeights(f"{path}: its graph has {len(header)} characters, expected at most {MAX_GRAPH}")
     try:
         return dataclasses.replace(_from_graph(json.loads(header), tensors), source=str(path))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:

@@ -464,7 +464,10 @@ class ZBox(Rule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.low is None or self.high is None:
-            raise BadRule("rule 'z-box' needs bounds: z-box(low,high), or a network with preprocessing")
+            raise BadRule(
+                "rule 'z-box' needs bounds: z-box(low,high), a network with preprocessing, or a composite "
+                "without it, such as epsilon-plus"
+            )
         low, high = np.asarray(self.low), np.asarray(self.high)
         for bound in (low, high):
             if bound.dtype.kind not in "fiuO" or (bound.dtype.kind != "O" and not np.isfinite(bound).all()):

@@ -149,7 +149,7 @@ BAD_RULES = {
     "alpha-beta(0,-1)": "beta is -1: a finite number >= 0 is wanted",
     "alpha-beta(-1,-2)": "alpha is -1: a finite number >= 0 is wanted",
     "z-plus(2)": "cannot read rule",
-    "z-box": "rule 'z-box' needs bounds: z-box(low,high), or a network with preprocessing",
+    "z-box": "rule 'z-box' needs bounds: z-box(low,high), a network with preprocessing, or a composite",
     "z-box(1,-1)": "z-box has low > high: 1 > -1",
     "z-box([0,2],[1,1])": "z-box has low > high: [0,2] > [1,1]",
     "z-box([0,2],[1,1,1])": "cannot read rule",

@@ -408,7 +408,7 @@ CONTAINERS: dict[str, tuple[Members, str]] = {
     "unfinished JSON": (changed(**{MODEL: members("pictures")[MODEL][:-9]}), "its graph is damaged"),
     "deep JSON": (changed(**{MODEL: b"[" * 10**6}), "its graph is damaged"),
     "long JSON": (changed(**{MODEL: b"[" + b"[]," * (3 << 20) + b"[]]"}), "expected at most"),
-    "full JSON": (changed(**{MODEL: b"[" + b"[]," * ((5 << 20) // 2) + b"[]]"}), "its graph is damaged"),
+    "full JSON": (changed(**{MODEL: b"[" + b"[]," * ((5 << 20) // 3 - 9) + b"[]]"}), "its graph is damaged"),
     "long number": (changed(**{MODEL: b'{"schema_version": {"major": ' + b"8" * 10**6 + b"}}"}), "damaged"),
     "byte order": (changed(byteorder=b"middle"), "unknown byte order 'middle'"),
     "outside": (changed(**{"../escape": b""}), "a member outside it"),

@@ -33,18 +33,19 @@ from lrpref.network import Network
 from lrpref.weights_import import (
     architectures,
     exported,
+    onnx_constants,
     onnx_operators,
     torch_graph,
     torch_operators,
 )
 from lrpref.weights_import.build import make_network
 from lrpref.weights_import.checkpoint import read
-from lrpref.weights_import.comparison import Comparison, verify
+from lrpref.weights_import.comparison import STEPS, Comparison, verify
 from lrpref.weights_import.live import from_torch
 from lrpref.weights_import.onnx_file import from_onnx
 from lrpref.weights_import.origins import language
 
-__all__ = ["Comparison", "from_onnx", "from_torch", "language", "load", "supported", "verify"]
+__all__ = ["STEPS", "Comparison", "from_onnx", "from_torch", "language", "load", "supported", "verify"]
 
 
 def load(path: str | os.PathLike[str], architecture: str | os.PathLike[str] | None = None) -> Network:
@@ -87,6 +88,8 @@ def load(path: str | os.PathLike[str], architecture: str | os.PathLike[str] | No
         return from_onnx(path) if written_in == "onnx" else exported.imported(path).network
     if architecture is None:
         return _with_graph(path)
+    if path.is_file() and _is_neutral(path):
+        raise BadWeights(f"{path.name}: brings its own graph; leave the architecture out")
     specification = architectures.get(architecture)
     tensors = read(path)
     with path.open("rb") as file:
@@ -115,6 +118,9 @@ def supported() -> dict[str, dict[str, list[str]]]:
         for operator, handler in table.items():
             if operator != torch_graph.IMPOSSIBLE:
                 entries.setdefault((handler.__doc__ or "").splitlines()[0], []).append(operator)
+    constant = {"Constant", "ConstantOfShape", *onnx_constants.FOLDABLE} - onnx_operators.TABLE.keys()
+    what = "Arithmetic with shapes and weights: all that it reads must be constant."
+    listed["ONNX"][what] = sorted(constant)
     return listed
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ way from the input: in a hundred layers that is below 1e-5 and 1e-13. A wrong we
 
 SEED = 0
 """Of the random inputs."""
+
+STEPS = 3
+"""For each kind of input: through the origin, through the network, through its canonical form."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,22 @@ class Comparison:
         """Whether it is the same network, and its canonical form too."""
         return self.first is None and self.folded <= BOUNDS["float64"]
 
+    def __str__(self) -> str:
+        tried = f"{self.dtype}; inputs: {', '.join(self.inputs)}"
+        found = (
+            f"compared with {self.origin} ({tried}): {len(self.rows)} of {self.nodes} nodes have a "
+            "counterpart. In shares of the largest magnitude, the output is off by "
+            f"{self.rows[-1].difference:.1e}, the worst node, '{self.worst.node}', by "
+            f"{self.worst.difference:.1e}, the canonical form by {self.folded:.1e}"
+        )
+        if self.first is not None:
+            where = self.first.value or "the output"
+            found += (
+                f". THE FIRST THAT DIFFERS is node '{self.first.node}' ({self.first.layer}): off by "
+                f"{self.first.difference:.1e} from {where!r} there; rounding is below {self.bound:.0e}"
+            )
+        return found if self.holds or self.first else f"{found}. THE CANONICAL FORM DIFFERS: please report it"
+
     def summary(self) -> dict[str, Any]:
         """
         Say for the provenance what was found.
@@ -114,7 +133,9 @@ class Comparison:
         }
 
 
-def verify(network: Network, origin: Any, x: Any = None) -> Comparison:
+def verify(
+    network: Network, origin: Any, x: Any = None, *, watch: Callable[[str], None] | None = None
+) -> Comparison:
     """
     Compare a network with where it comes from, node by node.
 
@@ -127,6 +148,8 @@ def verify(network: Network, origin: Any, x: Any = None) -> Comparison:
         file: verify files that you trust.
     x : array_like, shape (N, ...), optional
         Real inputs, preprocessed; a live module is traced again with them. Random ones are tried besides.
+    watch : callable, optional
+        Called with what is done next, `STEPS` times for each kind of input.
 
     Returns
     -------
@@ -147,11 +170,15 @@ def verify(network: Network, origin: Any, x: Any = None) -> Comparison:
     inputs = {"random": random_inputs(network)}
     if x is not None:
         inputs["given"] = x.astype(np.float32).astype(np.float64)
-    return compare(network, values, run, inputs)
+    return compare(network, values, run, inputs, watch)
 
 
 def compare(
-    network: Network, values: Mapping[str, str], origin: Origin, inputs: Mapping[str, Array]
+    network: Network,
+    values: Mapping[str, str],
+    origin: Origin,
+    inputs: Mapping[str, Array],
+    watch: Callable[[str], None] | None = None,
 ) -> Comparison:
     """
     Compare a network with its origin, node by node.
@@ -166,6 +193,8 @@ def compare(
         Where it comes from.
     inputs : mapping of str to ndarray
         Inputs of shape (N, ...) by what they are called.
+    watch : callable, optional
+        As in `verify`.
 
     Returns
     -------
@@ -174,10 +203,15 @@ def compare(
     """
     found: dict[str, Row] = {}
     folded = 0.0
-    for x in inputs.values():
-        for row in _rows(network, values, origin, x):
+    tell = watch or str  # to nobody
+    for name, x in inputs.items():
+        tell(f"{name} input through {origin.name}")
+        theirs = origin.values(x)
+        tell(f"{name} input through the network")
+        for row in _rows(network, values, origin.dtype, theirs, x):
             known = found.get(row.node, row)
             found[row.node] = max(known, row, key=_badness)
+        tell(f"{name} input through the canonical form")
         off = share(_outputs(fold(network), x), _outputs(network, x))
         folded = max(folded, off, key=_worse)
     order = [found[node.name] for node in network.nodes if node.name in found]
@@ -226,9 +260,10 @@ def share(ours: Array, theirs: Array) -> float:
     return off / size if size else (float("inf") if off else 0.0)
 
 
-def _rows(network: Network, values: Mapping[str, str], origin: Origin, x: Array) -> Sequence[Row]:
-    theirs = origin.values(x)
-    ours = _values(network, x, origin.dtype)
+def _rows(
+    network: Network, values: Mapping[str, str], dtype: str, theirs: Mapping[str, Array], x: Array
+) -> Sequence[Row]:
+    ours = _values(network, x, dtype)
     rows = []
     for node in network.nodes:
         value = values.get(node.name)

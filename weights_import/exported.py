@@ -41,7 +41,7 @@ from lrpref.weights_import.torch_operators import OPERATORS
 SCHEMA = 8
 """The major version of the JSON that is read."""
 
-MAX_JSON = 8 << 20
+MAX_JSON = 5 << 20
 """The longest JSON that is read, in bytes; that of DenseNet-201 has 2 MB."""
 
 DTYPES = {

@@ -153,8 +153,8 @@ def exported(module: Any, example_input: Any = None) -> Any:
     except Exception as error:  # whatever the module's own code raises
         raise BadNetwork(
             f"torch.export cannot follow {type(module).__name__} on an input of {tuple(example.shape)} "
-            f"({type(error).__name__}: {reason_of(error)}): code that depends on the numbers of an input, "
-            "such as `if x.sum() > 0`, has no graph; else see whether module(example_input) runs"
+            f"({type(error).__name__}: {reason_of(error)}): see whether module(example_input) runs; if it "
+            "does, code that depends on the numbers of an input, such as `if x.sum() > 0`, has no graph"
         ) from None
 
 
@@ -182,6 +182,13 @@ def _check_module(torch: Any, module: Any) -> None:
 
 def _example(torch: Any, module: Any, example: Any) -> Any:
     """Make an example input of what is given, where the module is and of its dtype."""
+    if isinstance(example, tuple) and len(example) == 1:  # as torch.export itself wants it
+        (example,) = example
+    if isinstance(example, tuple):
+        raise BadInput(
+            f"the example input is a tuple of {len(example)}: give one tensor; a module that takes several "
+            "wants a wrapper that takes one"
+        )
     try:
         tensor = torch.as_tensor(example).detach()
     except (TypeError, ValueError, RuntimeError) as error:

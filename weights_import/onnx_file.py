@@ -57,7 +57,7 @@ def from_onnx(
     path : path-like
         The file; weights that it keeps outside must be in its folder.
     name : str
-        What the network is called; the graph's own name where not given.
+        What the network is called; the file's name where not given.
     classes : sequence of str
         Names of the outputs, or nothing.
     preprocessing : Preprocessing, optional
@@ -105,7 +105,7 @@ def imported(
     path : path-like
         The file.
     name : str
-        What the network is called; the graph's own name where not given.
+        What the network is called; the file's name where not given.
     classes : sequence of str
         Names of the outputs, or nothing.
     preprocessing : Preprocessing, optional
@@ -141,7 +141,7 @@ def imported(
         }
         make_it = partial(
             make,
-            name=name or line(model.graph.name),
+            name=name or path.stem,
             classes=classes,
             preprocessing=preprocessing,
             provenance=provenance,

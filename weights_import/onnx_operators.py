@@ -584,7 +584,7 @@ _top("LogSoftmax", layers.LogSoftmax())
 
 @register(TABLE, "Identity")
 def _identity(draft: Draft, x: Any) -> Value:
-    """Nothing."""
+    """Nothing: the same numbers."""
     return _value(x, "Identity")
 
 
@@ -651,7 +651,7 @@ def _neg(draft: Draft, x: Any) -> Value:
 
 @register(TABLE, "Mul")
 def _mul(draft: Draft, a: Any, b: Any) -> Value:
-    """`BatchNorm` by a constant, one number or one for each channel; `SiLU` and `HardSwish` in two."""
+    """`BatchNorm` by a constant, one number or one for each channel; x * sigmoid(x) is `SiLU`."""
     if isinstance(a, Value) and isinstance(b, Value):
         return _gated(draft, a, b)
     value, constant = (a, b) if isinstance(a, Value) else (b, a)

@@ -180,12 +180,12 @@ def of_torchvision(path: Path, architecture: str) -> Origin:
     BadWeights
         If torchvision has no such network.
     """
-    torch, torchvision = require("torch"), require("torchvision")
-    if architecture not in torchvision.models.list_models(module=torchvision.models):
+    if architecture not in architectures.TORCHVISION:
         raise BadWeights(
-            f"architecture '{architecture}' is none of torchvision's: weights alone do not say what is "
-            "computed with them, so there is nothing to compare with"
+            f"{path.name}: there is nothing to compare with: weights alone do not say what is computed with "
+            f"them, and the architecture {architecture or 'that the file brings'!r} is none of torchvision's"
         )
+    torch, torchvision = require("torch"), require("torchvision")
     options = {"transform_input": False} if architecture in ("inception_v3", "googlenet") else {}
     module = torchvision.models.get_model(architecture, weights=None, **options, **_quick(architecture))
     spelling = architectures.get(architecture).spelling

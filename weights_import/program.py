@@ -26,8 +26,8 @@ from lrpref.preprocessing import Preprocessing
 from lrpref.weights_import.checkpoint import MAX_GROWTH, SMALL
 from lrpref.weights_import.pickles import shown
 
-LISTED = 12
-"""So many faults are told of in an error's line; the rest are counted."""
+LISTED = 100
+"""So many faults, and so many nodes of each, are told of in an error's line; the rest are counted."""
 
 MAX_CONSTANT = 1 << 24
 """A constant that is computed, and not read, has at most so many numbers."""

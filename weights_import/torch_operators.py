@@ -656,13 +656,13 @@ def _completed(shape: Sequence[int], count: int) -> list[int]:
 
 @_aten("view.default", "_unsafe_view.default")
 def _view(draft: Draft, self: Any, size: Any) -> Any:
-    """Another shape, samples apart; a change of dtype is none."""
+    """Another shape, samples staying apart; not a change of dtype."""
     return _reshape(draft, self, size)
 
 
 @_aten("reshape.default")
 def _reshape(draft: Draft, self: Any, shape: Any) -> Any:
-    """Another shape, samples apart."""
+    """Another shape, samples staying apart."""
     return _shaped(draft, self, _completed(whole(shape), size(_full(draft, self))))
 
 

@@ -40,6 +40,15 @@ _FILES = {
 NAMES = tuple(sorted({*_BUILDERS, *_FILES}))
 """The architectures that have a name."""
 
+TORCHVISION = tuple(
+    sorted(
+        {"alexnet"}.union(
+            *(f.NAMES for f in (densenet, googlenet, inception, mobilenet, resnet, squeezenet, vgg))
+        )
+    )
+)
+"""Those that torchvision has under the same name, with the same names of tensors and modules."""
+
 
 def get(architecture: str | os.PathLike[str]) -> Architecture:
     """

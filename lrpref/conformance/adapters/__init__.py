@@ -163,7 +163,8 @@ def _imported(load: Callable[[str], Any], package: str) -> Any:
     try:
         return load(package)
     except ModuleNotFoundError as error:
-        raise BadBackend(f"{error.name} is not installed: make peers, or tools/install_peers.sh") from None
+        how = "pip install it, or in a clone: make peers"
+        raise BadBackend(f"{error.name} is not installed: {how}") from None
 
 
 def peak_memory() -> int:
