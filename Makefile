@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check check-kernels peers full docs bench gpu-record clean
+.PHONY: demo test check check-kernels peers full docs fuzz bench gpu-record clean
 
 .venv/created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -50,6 +50,9 @@ full: .venv/for-peers  ## all tests at once
 docs: .venv/for-docs
 	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
+
+fuzz: .venv/for-test  ## mutated files of every format: each is read or refused in one line
+	$(BIN)/python tools/fuzz_import.py --minutes 10 $(OPTIONS)
 
 bench: .venv/for-peers
 	$(BIN)/python -m bench.run --accuracy $(OPTIONS)

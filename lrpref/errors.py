@@ -5,11 +5,16 @@ and what would be right. The command line prints it and ends with exit code 2.
 """
 
 
+LONGEST = 8000
+"""So many characters of an error's line are shown."""
+
+
 class LrprefError(Exception):
     """Base of all errors that bad input can cause; its text is one line, whatever it quotes."""
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().splitlines())
+        line = " ".join(super().__str__().splitlines())
+        return line if len(line) <= LONGEST else line[:LONGEST] + "..."
 
 
 class BadNetwork(LrprefError):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from lrpref.errors import BadNetwork
@@ -41,7 +42,7 @@ def fill(kind: type[T], table: Mapping[str, Any], arrays: Mapping[str, Any] | No
     """
     arrays = arrays or {}
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}  # type: ignore[arg-type]
-    hints = typing.get_type_hints(kind)
+    hints = _hints(typing.cast(Hashable, kind))
     unknown = [key for key in (*table, *arrays) if key not in fields]
     if unknown:
         raise BadNetwork(f"unknown key {unknown[0]!r}; known: {', '.join(fields) or 'none'}")
@@ -79,6 +80,11 @@ def within(where: str) -> Iterator[None]:
         yield
     except BadNetwork as error:
         raise BadNetwork(f"{where}: {error}") from None
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -45,7 +45,7 @@ from typing import Any
 from lrpref import data
 from lrpref.errors import BadNetwork
 from lrpref.layers import Shape
-from lrpref.network import INPUT
+from lrpref.network import INPUT, MAX_AXES
 from lrpref.preprocessing import Preprocessing
 from lrpref.tables import fill, within
 from lrpref.weights_import.recipes import Recipe, recipe
@@ -150,8 +150,8 @@ class Architecture:
             is wanted.
         """
         head = fill(_Head, document)
-        if min(head.input, default=0) < 1:
-            raise BadNetwork(f"input is {list(head.input)}, wants [J] or [C, H, W]")
+        if min(head.input, default=0) < 1 or len(head.input) > MAX_AXES:
+            raise BadNetwork(f"input is {list(head.input)!s:.60}, wants [J] or [C, H, W]")
         nodes, before = [], INPUT
         for number, table in enumerate(head.node, start=1):
             place, its_recipe = _node(number, table, before)

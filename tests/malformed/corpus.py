@@ -110,7 +110,8 @@ class Corpus:
     def add(
         self, kind: str, words: str, name: str, make: Maker | bytes, architecture: str | None = None
     ) -> None:
-        """Add a case; `name` without the suffix."""
+        """Add a case; `name` is without the suffix, and no other case's."""
+        assert all(case.name != name + self.suffix for case in self.cases), f"two cases {name}"
         maker = (lambda folder: make) if isinstance(make, bytes) else make
         document = self.architecture if architecture is None else architecture
         self.cases.append(Case(kind, name + self.suffix, words, maker, document))

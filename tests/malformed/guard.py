@@ -1,7 +1,7 @@
 """Reads files in a process of its own: it has little memory, and is watched for what no reader may do.
 
-The process is this file run as a script: jobs come in as lines of JSON, outcomes go out as such. A file that kills it,
-or keeps it for ever, shows: its outcome is missing.
+The process is this file run as a script: jobs come in as lines of JSON, outcomes go out as such. A file that
+kills it, or keeps it for ever, shows: its outcome is missing.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import sys
 import time
 import typing
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ MEMORY = 500_000_000
 SECONDS = 2
 """Of computing, for one file."""
 
+LONGEST = 8_100
+"""Characters that `lrpref convert` may write; it cuts what is longer, and a hundred faults fit."""
+
 PATIENCE = 60
 """Seconds after which a file that is still being read is given up, and the process with it."""
 
@@ -42,6 +45,9 @@ FORBIDDEN = (
     "os.chown", "shutil.", "tempfile.",
 )  # fmt: skip
 """Audit events (their names' beginnings) that a reader may not cause: code, network, changes of files."""
+
+READY = "ready"
+"""The first line of the process: the watch is on."""
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -95,7 +101,8 @@ class Outcome:
             found |= {
                 f"convert ended with {self.code}": self.code != 2,
                 f"convert wrote {printed[:500]!r}": not printed.startswith("lrpref: "),
-                f"convert wrote no line: {printed[:500]!r}": not printed.isprintable() or len(printed) > 2100,
+                f"convert wrote no line: {printed[:500]!r}": not printed.isprintable(),
+                f"convert wrote {len(printed)} characters": len(printed) > LONGEST,
                 "convert left something behind": self.converted,
             }
         return [fault for fault, is_so in found.items() if is_so]
@@ -110,13 +117,15 @@ def watched(jobs: Sequence[Job]) -> list[Outcome]:
 
 
 def _until_death(jobs: Sequence[Job]) -> list[Outcome]:
-    lines = "".join(json.dumps(asdict(one)) + "\n" for one in jobs)
+    asked = "".join(json.dumps(asdict(one)) + "\n" for one in jobs)
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # each has a stack
     done = subprocess.run(
-        [sys.executable, __file__], input=lines, capture_output=True, text=True, check=False,
+        [sys.executable, __file__], input=asked, capture_output=True, text=True, check=False,
         env={**os.environ, **threads},
     )  # fmt: skip
-    outcomes = [Outcome(**json.loads(line)) for line in done.stdout.splitlines()]
+    ready, *told = done.stdout.splitlines() or [""]
+    assert ready == READY, f"the guard did not come up: {done.stderr}"
+    outcomes = [Outcome(**json.loads(line)) for line in told]
     lost = Outcome(error="the end of the process", line=f"code {done.returncode}: {done.stderr[-1000:]!r}")
     return [*outcomes, lost][: len(jobs)]
 
@@ -126,18 +135,18 @@ class Guard:
 
     Parameters
     ----------
-    limited : bool
-        Whether memory is.
+    reader : callable, optional
+        What is done with a file, from its path and its architecture; `load` where not given.
     """
 
-    def __init__(self, *, limited: bool = True) -> None:
+    def __init__(self, reader: Callable[[Path, str | None], Any] | None = None) -> None:
+        self._reader = reader or load
         self._folder = ""
         self._seen: list[str] = []
-        warm_up()
+        warm_up(self._reader)
         sys.addaudithook(self._hook)
-        if limited:
-            size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-            resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._folder:
@@ -173,7 +182,7 @@ class Guard:
         start = time.process_time()
         try:
             with self._watching(path.parent):
-                load(path, job.architecture)
+                self._reader(path, job.architecture)
         except BaseException as error:
             outcome.error, outcome.line = type(error).__name__, str(error)
             outcome.expected = _is_ours(error)
@@ -203,6 +212,7 @@ def convert(path: Path, destination: Path, architecture: str | None) -> tuple[in
     The command's function is called, without typer, which compiles annotations each time it runs.
     """
     import typer
+
     from lrpref.cli import convert
 
     with contextlib.redirect_stderr(io.StringIO()) as stderr, contextlib.redirect_stdout(io.StringIO()):
@@ -215,7 +225,7 @@ def convert(path: Path, destination: Path, architecture: str | None) -> tuple[in
     return 0, stderr.getvalue()
 
 
-def warm_up() -> None:
+def warm_up(reader: Callable[[Path, str | None], Any]) -> None:
     """Read a valid file of each format: all modules that reading needs are imported then."""
     import tempfile
 
@@ -224,7 +234,7 @@ def warm_up() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds.SEEDS:
             valid = seed.write(Path(folder) / seed.name)
-            load(Path(valid.path), valid.architecture)
+            reader(Path(valid.path), valid.architecture)
             broken = Path(valid.path).with_name("broken" + Path(valid.path).suffix)
             broken.write_bytes(b"x")
             convert(broken, broken.with_name("converted.safetensors"), valid.architecture)
@@ -249,6 +259,7 @@ def _listing(folder: Path) -> list[tuple[str, int, int]]:
 def main() -> None:
     """Read the jobs that come in."""
     guard = Guard()
+    print(READY, flush=True)
     for line in sys.stdin:
         print(json.dumps(asdict(guard.read(Job(**json.loads(line))))), flush=True)
 

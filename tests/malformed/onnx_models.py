@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
 from malformed import seeds
 from malformed.corpus import Corpus, Maker
-from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 CORPUS = Corpus("ONNX models", ".onnx")
 
@@ -139,7 +140,7 @@ def long_operator(model: ModelProto) -> None:
     node(model, "relu").op_type = "x\n\x1b[2J" * 100_000
 
 
-@change("an unknown operator", "200 things|and 188 more")
+@change("an unknown operator", "^many_operators.onnx: 200 things")
 def many_operators(model: ModelProto) -> None:
     """All are found out at once, and the line stays a line."""
     for number in range(200):
@@ -217,12 +218,16 @@ def negative_input(model: ModelProto) -> None:
 
 @change("a size of 2**62", "too large")
 def enormous_input(model: ModelProto) -> None:
-    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 1 << 62, 1 << 62]))
+    model.graph.input[0].CopyFrom(
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 1 << 62, 1 << 62])
+    )
 
 
 @change("a size of 2**62", "too large|larger than")
 def large_input(model: ModelProto) -> None:
-    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 1 << 20, 1 << 20]))
+    model.graph.input[0].CopyFrom(
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 1 << 20, 1 << 20])
+    )
 
 
 @change("too many axes", "axes|images|x")
@@ -303,26 +308,38 @@ def transposed_to(model: ModelProto) -> None:
 
 # Attributes.
 
-attributes("an absurd window", "wants at least|larger than|weight", "kernel", "conv", kernel_shape=[BILLION, BILLION])
+attributes(
+    "an absurd window", "wants at least|larger than|weight", "kernel", "conv", kernel_shape=[BILLION, BILLION]
+)
 attributes("an absurd window", "wants at least", "pool", "pool", kernel_shape=[BILLION, BILLION])
 attributes("an absurd window", "larger than any memory", "pads", "conv", pads=[10**12] * 4)
 attributes("an absurd window", "half its kernel", "pool-pads", "pool", pads=[10**12] * 4)
 attributes("a window of 0", "kernel", "no-kernel", "pool", kernel_shape=[0, 0])
 attributes("a stride of 0", "strides?", "no-stride", "conv", strides=[0, 0])
-attributes("a stride of 0", "strides?", "no-stride-same", "conv", strides=[0, 0], auto_pad="SAME_UPPER", pads=[0] * 4)
+attributes(
+    "a stride of 0", "strides?", "no-stride-same", "conv", strides=[0, 0], auto_pad="SAME_UPPER", pads=[0] * 4
+)
 attributes("a negative stride", "strides?", "negative-stride", "conv", strides=[-1, -1])
 attributes("a negative padding", "pads", "negative-pads", "conv", pads=[-1, -1, -1, -1])
 attributes("an absurd dilation", "wants at least", "dilation", "conv", dilations=[BILLION, BILLION])
 attributes("an absurd dilation", "dilation", "negative-dilation", "conv", dilations=[-1, -1])
 attributes("groups of 0", "do not split into 0 groups", "groups", "conv", group=0)
 attributes("groups of 0", "do not split into -1 groups", "negative-groups", "conv", group=-1)
-attributes("too many numbers", "strides", "many", "conv", strides=[1] * 100_000)
+attributes("too many numbers", "strides", "many-strides", "conv", strides=[1] * 100_000)
 attributes("an unknown attribute", "padding_mode", "attribute", "conv", padding_mode="zeros")
 attributes("an unknown attribute", "auto_pad", "auto-pad", "conv", auto_pad="SOMEHOW")
 attributes("an attribute of another type", "kernel|sizes", "floats", "pool", kernel_shape=[2.5, 2.5])
-attributes("an attribute of another type", "kernel|sizes", "text", "pool", kernel_shape="2")
-attributes("an attribute of another type", "transB|arguments", "tensor", "score", transB=numpy_helper.from_array(np.ones(2)))
-attributes("an attribute of another type", "weight holds -?(inf|nan)", "infinite", "score", alpha=float("inf"))
+attributes("an attribute of another type", "kernel|sizes", "words-kernel", "pool", kernel_shape="2")
+attributes(
+    "an attribute of another type",
+    "transB|arguments",
+    "tensor",
+    "score",
+    transB=numpy_helper.from_array(np.ones(2)),
+)
+attributes(
+    "an attribute of another type", "weight holds -?(inf|nan)", "infinite", "score", alpha=float("inf")
+)
 attributes("an axis that is not there", "axis 99", "concat", "sum", "Concat", axis=99)
 attributes("an axis that is not there", "axis -99", "softmax", "relu", "Softmax", axis=-99)
 attributes("an axis that is not there", r"perm", "transpose", "relu", "Transpose", perm=[0, 1, 7, 9])
@@ -339,30 +356,68 @@ constant("a reshape to nothing", r"Reshape|Concat", "endless", "rest", np.ones(1
 constant("a reshape to nothing", r"sizes .* not whole", "fraction", "rest", np.array([-1.5]))
 constant("an axis that is not there", "Gather|index", "gather", "zero", np.array(99))
 constant("an axis that is not there", "Unsqueeze|axis", "unsqueeze", "one", np.array([99]))
-constant("a variance below 0", r"variance \+ eps is -", "variance", "norm.var", np.array([1, 1, -1], np.float32))
-constant("numbers that are not finite", "nan", "nan-weight", "score.weight", np.full((2, 12), np.nan, np.float32))
+constant(
+    "a variance below 0", r"variance \+ eps is -", "variance", "norm.var", np.array([1, 1, -1], np.float32)
+)
+constant(
+    "numbers that are not finite", "nan", "nan-weight", "score.weight", np.full((2, 12), np.nan, np.float32)
+)
 constant("numbers that are not finite", "nan|finite", "nan-norm", "norm.var", np.full(3, np.nan, np.float32))
 constant("numbers that are not finite", "inf", "infinite-norm", "norm.scale", np.full(3, np.inf, np.float32))
-constant("weights of another network", "got .*wants", "other-weight", "conv.weight", np.ones((3, 5, 3, 3), np.float32))
+constant(
+    "weights of another network",
+    "got .*wants",
+    "other-weight",
+    "conv.weight",
+    np.ones((3, 5, 3, 3), np.float32),
+)
 constant("weights of another network", "bias", "other-bias", "conv.bias", np.ones(7, np.float32))
 constant("weights of another network", "weight|axes", "flat-weight", "conv.weight", np.ones(7, np.float32))
-constant("weights that are integers", "dtype int8", "quantized", "conv.weight", np.ones((3, 2, 3, 3), np.int8))
-constant("weights with a 0 in their shape", "no 0 in it|wants", "empty", "conv.weight", np.ones((0, 2, 3, 3), np.float32))
+constant(
+    "weights that are integers", "dtype int8", "quantized", "conv.weight", np.ones((3, 2, 3, 3), np.int8)
+)
+constant(
+    "weights with a 0 in their shape",
+    "no 0 in it|wants",
+    "empty",
+    "conv.weight",
+    np.ones((0, 2, 3, 3), np.float32),
+)
 
 # Arithmetic on constants that makes something huge of something small.
 
 ONE, HUGE = np.ones(1, np.float32), np.array([1 << 40, 1 << 20])
 computed("a bomb in arithmetic", "ConstantOfShape", "constant-of-shape", "ConstantOfShape", HUGE)
 computed("a bomb in arithmetic", "ConstantOfShape", "of-negative-shape", "ConstantOfShape", -HUGE)
-computed("a bomb in arithmetic", "ConstantOfShape", "of-many-axes", "ConstantOfShape", np.ones(100_000, np.int64))
-computed("a bomb in arithmetic", "ConstantOfShape", "of-huge-axes", "ConstantOfShape", np.full(100_000, 1 << 62))
+computed(
+    "a bomb in arithmetic", "ConstantOfShape", "of-many-axes", "ConstantOfShape", np.ones(100_000, np.int64)
+)
+computed(
+    "a bomb in arithmetic", "ConstantOfShape", "of-huge-axes", "ConstantOfShape", np.full(100_000, 1 << 62)
+)
 computed("a bomb in arithmetic", "Expand", "expand", "Expand", ONE, HUGE)
 computed("a bomb in arithmetic", "Tile", "tile", "Tile", ONE.reshape(1, 1), HUGE)
 computed("a bomb in arithmetic", "Range", "range", "Range", np.array(0), np.array(1 << 50), np.array(1))
 computed("a bomb in arithmetic", "Range", "range-by-0", "Range", np.array(0), np.array(10), np.array(0))
-computed("a bomb in arithmetic", "Range", "range-by-nan", "Range", np.float32(0), np.float32(10), np.float32("nan"))
-computed("a bomb in arithmetic", "Gather", "gather-all", "Gather", np.ones((20_000, 100), np.float32), np.zeros(20_000, np.int64))
-computed("a bomb in arithmetic", "Add", "outer-sum", "Add", np.ones((50_000, 1), np.float32), np.ones((1, 50_000), np.float32))
+computed(
+    "a bomb in arithmetic", "Range", "range-by-nan", "Range", np.float32(0), np.float32(10), np.float32("nan")
+)
+computed(
+    "a bomb in arithmetic",
+    "Gather",
+    "gather-all",
+    "Gather",
+    np.ones((20_000, 100), np.float32),
+    np.zeros(20_000, np.int64),
+)
+computed(
+    "a bomb in arithmetic",
+    "Add",
+    "outer-sum",
+    "Add",
+    np.ones((50_000, 1), np.float32),
+    np.ones((1, 50_000), np.float32),
+)
 computed("a bomb in arithmetic", "Pow|dtype|int", "powers", "Pow", np.array([10]), np.array([1 << 40]))
 computed("an operator that constants cannot have", "MatMul", "product", "MatMul", ONE, ONE)
 computed("an operator that constants cannot have", "RandomNormal", "random", "RandomNormal", shape=[2, 12])
@@ -378,6 +433,27 @@ def doubled_constants(model: ModelProto) -> None:
         model.graph.node.append(helper.make_node("Concat", [before] * 2, [f"c{number}"], axis=0))
         before = f"c{number}"
     node(model, "conv").input[2] = before
+
+
+def scaled(model: ModelProto, axes: list[int], times: int) -> None:
+    """Nodes that flatten an input and scale it, each with numbers of its own for all that it holds."""
+    del model.graph.node[:]
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, *axes]))
+    model.graph.node.append(helper.make_node("Flatten", ["x"], ["y0"]))
+    for number in range(times):
+        model.graph.node.append(helper.make_node("Relu", [f"y{number}"], [f"z{number}"]))
+        model.graph.node.append(helper.make_node("Neg", [f"z{number}"], [f"y{number + 1}"]))
+    model.graph.output[0].name = f"y{times}"
+
+
+@change("a number for each of too many channels", "a constant for 268435456 channels")
+def channels(model: ModelProto) -> None:
+    scaled(model, [1 << 14, 1 << 14], 1)
+
+
+@change("a number for each of too many channels", "far more memory")
+def channels_again_and_again(model: ModelProto) -> None:
+    scaled(model, [1 << 10, 1 << 10], 100)
 
 
 # Graphs in graphs.
@@ -414,7 +490,7 @@ def _message(field: int, content: bytes) -> bytes:
 
 
 def _deep() -> bytes:
-    """A model whose graph holds a node with an attribute that is a graph that holds a node ...: 3,000 of them."""
+    """A model whose graph holds a node with an attribute that is a graph that holds a node ..."""
     content = b""
     for _ in range(3_000):
         content = _message(1, _message(5, _message(6, content)))  # GraphProto.node, .attribute, .g
@@ -428,7 +504,9 @@ CORPUS.add("deep nesting", "no ONNX file, or a damaged one", "deep", _deep())
 WHOLE = seeds.onnx_file()
 CORPUS.add("a field longer than the file", "damaged one", "long-field", b"\x08\x08:\xff\xff\xff\xff\x07x")
 CORPUS.add("a field of no known type", "damaged one", "no-type", b"\x08\x08\x3f" + WHOLE)
-CORPUS.add("a text that is no text", "no UTF-8|damaged", "no-text", WHOLE.replace(b"Relu", b"\xff\xfe\xfd\xfc"))
+CORPUS.add(
+    "a text that is no text", "no UTF-8|damaged", "no-text", WHOLE.replace(b"Relu", b"\xff\xfe\xfd\xfc")
+)
 CORPUS.add("a file of another kind", "no ONNX file|no graph", "checkpoint", seeds.zip_checkpoint())
 CORPUS.add("a file of another kind", "no ONNX file|no graph", "neutral", seeds.neutral())
 
@@ -514,7 +592,7 @@ def overflowing(there: TensorProto) -> None:
 
 
 def outside(kind: str, words: str, name: str, beside: Callable[[Path], dict[str, str]], /) -> None:
-    """Add a case: the last weight is in another file; `beside` makes it, and says what the model says of it."""
+    """Add a case: the last weight is in another file; `beside` makes it, and gives the model's entries."""
 
     def make(folder: Path) -> bytes:
         entries = beside(folder)
@@ -572,11 +650,23 @@ outside(OUT, IN_FOLDER, "nowhere", lambda folder: {})
 outside(OUT, "is a link out of the model's folder", "link", _linked)
 outside(OUT, "is a link out of the model's folder", "linked-folder", _linked_folder)
 outside("a pipe", "device", "pipe", _piped)
-outside("a folder", "folder", "itself", lambda folder: {"location": "."})
+outside("a folder", "folder", "the-folder", lambda folder: {"location": "."})
 outside("a storage that is missing", "no such file", "missing", lambda folder: {"location": "weights.bin"})
 outside("a storage of another length", "ends at byte 96 of weights.bin, which has 95", "short-file",
         lambda folder: _there(folder, size=95))  # fmt: skip
-outside("a storage of another length", "its shape wants 96", "length", lambda folder: _there(folder, length="95"))
-outside("a size of 2**62", "no whole number|ends at byte", "offset", lambda folder: _there(folder, offset=str(1 << 62)))
+outside(
+    "a storage of another length", "its shape wants 96", "length", lambda folder: _there(folder, length="95")
+)
+outside(
+    "a size of 2**62",
+    "no whole number|ends at byte",
+    "offset",
+    lambda folder: _there(folder, offset=str(1 << 62)),
+)
 outside("a negative size", "no whole number", "negative-offset", lambda folder: _there(folder, offset="-4"))
-outside("a number of a million digits", "no whole number", "digits", lambda folder: _there(folder, offset="9" * 1_000_000))
+outside(
+    "a number of a million digits",
+    "no whole number",
+    "digits",
+    lambda folder: _there(folder, offset="9" * 1_000_000),
+)

@@ -4,12 +4,13 @@ import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from malformed.corpus import ARCHITECTURE, Job, job
 
 DATA = Path(__file__).parents[1] / "data"
@@ -177,10 +178,21 @@ def meta(shape: tuple[int, ...], dtype: int = 7) -> Document:
 WEIGHTS = {"conv.weight": (3, 2, 3, 3), "conv.bias": (3,), "score.weight": (2, 12), "score.bias": (2,)}
 
 
+WEIGHTS_AS_VALUES = tuple(name.replace(".", "_") for name in WEIGHTS)
+"""What the graph calls them."""
+
+
 def model() -> Document:
     """The graph of a program: convolution, ReLU, pooling, a dense layer."""
-    values = {name.replace(".", "_"): shape for name, shape in WEIGHTS.items()}
-    results = {"conv": (1, 3, 4, 4), "relu": (1, 3, 4, 4), "pool": (1, 3, 2, 2), "flat": (1, 12), "score": (1, 2)}
+    values = dict(zip(WEIGHTS_AS_VALUES, WEIGHTS.values(), strict=True))
+    results = {
+        "x": (1, 2, 4, 4),
+        "conv": (1, 3, 4, 4),
+        "relu": (1, 3, 4, 4),
+        "pool": (1, 3, 2, 2),
+        "flat": (1, 12),
+        "score": (1, 2),
+    }
     parameters = [
         {"parameter": {"arg": {"name": name.replace(".", "_")}, "parameter_name": name}} for name in WEIGHTS
     ]
@@ -195,7 +207,7 @@ def model() -> Document:
             node("flat", "flatten.using_ints", self="pool", start_dim=1),
             node("score", "linear.default", input="flat", weight="score_weight", bias="score_bias"),
         ],
-        "tensor_values": {name: meta(shape) for name, shape in ({"x": (1, 2, 4, 4)} | values | results).items()},
+        "tensor_values": {name: meta(shape) for name, shape in (values | results).items()},
     }  # fmt: skip
     return {
         "graph_module": {
@@ -214,7 +226,12 @@ def weights() -> Document:
     """Where a program's weights are."""
     return {
         "config": {
-            name: {"path_name": f"weight_{n}", "is_param": True, "use_pickle": False, "tensor_meta": meta(shape)}
+            name: {
+                "path_name": f"weight_{n}",
+                "is_param": True,
+                "use_pickle": False,
+                "tensor_meta": meta(shape),
+            }
             for n, (name, shape) in enumerate(WEIGHTS.items())
         }
     }
@@ -288,11 +305,18 @@ def onnx_file() -> bytes:
     return onnx_model().SerializeToString()
 
 
+def program_of_torch(name: str) -> bytes:
+    """One that PyTorch wrote, for tests/test_exported.py."""
+    return (DATA / f"exported-{name}.pt2").read_bytes()
+
+
 SEEDS = (
     Seed("checkpoint.pt", zip_checkpoint, ARCHITECTURE),
     Seed("legacy.pth", legacy_checkpoint, ARCHITECTURE),
     Seed("tensors.safetensors", tensors, ARCHITECTURE),
     Seed("network.safetensors", neutral),
     Seed("program.pt2", exported_program),
+    Seed("half.pt2", partial(program_of_torch, "half")),
     Seed("model.onnx", onnx_file),
 )
+LARGER = tuple(Seed(f"{name}.pt2", partial(program_of_torch, name)) for name in ("pictures", "signals"))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from malformed import seeds
 from malformed.corpus import ARCHITECTURE, Corpus
 
@@ -25,7 +26,9 @@ CORPUS.add("a header longer than the file", DAMAGED, "longest-header", b"\xff" *
 CORPUS.add("a header that is no JSON", DAMAGED, "no-json", seeds.safetensors(b"{'a': None}"))
 CORPUS.add("a header that is no text", DAMAGED, "no-text", seeds.safetensors(b'{"\xff\xfe": 1}'))
 CORPUS.add("a header that is a list", DAMAGED, "list", seeds.safetensors(b"[]"))
-CORPUS.add("deep nesting", DAMAGED, "nested", seeds.safetensors(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"))
+CORPUS.add(
+    "deep nesting", DAMAGED, "nested", seeds.safetensors(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+)
 CORPUS.add("a shape that is not its numbers'", DAMAGED, "larger", changed(shape=[4, 2]))
 CORPUS.add("a shape whose product overflows", DAMAGED, "overflow", changed(shape=[1 << 62, 4]))
 CORPUS.add("a negative size", DAMAGED, "negative-size", changed(shape=[-3, -2]))
