@@ -1,4 +1,4 @@
-"""The command line: explain, convert, verify, info."""
+"""The command line: explain, trace, convert, verify, info."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import lrpref
-from lrpref import composites, data, exact, record, verification, weights_import
-from lrpref.errors import BadInput, BadRecord, BadWeights, LrprefError
+from lrpref import composites, data, exact, heads, lesson, record, report, verification, weights_import
+from lrpref.errors import BadBackend, BadInput, BadNetwork, BadRecord, BadRule, BadWeights, LrprefError
 from lrpref.explanation import Explanation
 from lrpref.files import regular
 from lrpref.fold import fold
@@ -29,8 +29,11 @@ from lrpref.kernels.device import available
 from lrpref.kernels.records import Verified, status
 from lrpref.ledger import ACCOUNTS, Ledger
 from lrpref.network import Network
+from lrpref.plan import Plan
 from lrpref.preprocessing import Preprocessing
-from lrpref.rules import Rule
+from lrpref.rules import Rule, parse
+from lrpref.trace import LayerTrace, Trace, trace_layer
+from lrpref.trace import trace as trace_neuron
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -94,7 +97,7 @@ def one_line(command: Callable[P, T]) -> Callable[P, T]:
 def _refusal(text: str) -> typer.Exit:
     """Say in one line what was wrong, whatever characters a file put into it; exit code 2."""
     line = "".join(c if c.isprintable() else " " for c in text)
-    print(f"lrpref: {line if len(line) <= 2000 else line[:2000] + '...'}", file=sys.stderr)
+    print(f"lrpref: {line}", file=sys.stderr)
     return typer.Exit(2)
 
 
@@ -240,6 +243,7 @@ def explain(
     composite: Annotated[str, typer.Option(help="Name or TOML file.")] = "chapter",
     backend: Annotated[str, typer.Option(help="auto, " + ", ".join(BACKENDS) + ".")] = "numpy",
     dtype: Annotated[str, typer.Option(help=", ".join(exact.DTYPES) + ".")] = "float64",
+    head: Annotated[str, typer.Option(help="What of the class: " + " or ".join(heads.HEADS) + ".")] = "score",
     out_folder: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("out/explanation"),
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier record.")] = False,
 ) -> None:
@@ -252,7 +256,7 @@ def explain(
     with Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("propagating relevance", total=len(network.nodes))
         explanation = lrpref.explain(
-            network, x, read_target(network, target), composite, backend=backend, dtype=dtype,
+            network, x, read_target(network, target), composite, backend=backend, dtype=dtype, head=head,
             watch=lambda node: progress.update(task, advance=1, description=f"relevance through {node}"),
         )  # fmt: skip
     explanation.save(out_folder, overwrite=overwrite)
@@ -294,8 +298,9 @@ def _story(explanation: Explanation, sample: int) -> str:
     size = abs(explained) + abs(R).sum() + sum(map(abs, took.values()))
     closes = _closes(ledger.residual[sample], size, explanation.dtype)
     what = "relevance" if target is None else explanation.network.label(int(target[sample]))
-    return (f"ledger ({explanation.composite}, {explanation.dtype}): f(x) = {explained:.6g} for '{what}' = "
-            f"{inputs:.4g} input ({signs}) {went}, {closes}{share}")  # fmt: skip
+    of = "" if explanation.head == "score" else f"the {explanation.head} of "
+    return (f"ledger ({explanation.composite}, {explanation.dtype}): f(x) = {explained:.6g} for {of}'{what}'"
+            f" = {inputs:.4g} input ({signs}) {went}, {closes}{share}")  # fmt: skip
 
 
 def _closes(residual: Any, size: float, dtype: str) -> str:
@@ -325,6 +330,108 @@ def _biggest(ledger: Ledger, count: int = 6) -> Table:
 def _short(rule: Rule | str, width: int = 42) -> str:
     text = str(rule)
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+@app.command()
+@one_line
+def trace(
+    model: Model = data.EMBEDDED,
+    architecture: Architecture = None,
+    input: Annotated[
+        str | None, typer.Option(help="As for explain; of several inputs the first is traced.")
+    ] = None,
+    target: Annotated[str, typer.Option(help="Class index, class name, or max.")] = "max",
+    composite: Annotated[str, typer.Option(help="Name or TOML file.")] = "chapter",
+    rule: Annotated[
+        str | None, typer.Option(help="Of the traced layer, instead of the composite's: such as 'gamma(1)'.")
+    ] = None,
+    node: Annotated[str | None, typer.Option(help="The layer; by default the last convolution.")] = None,
+    neuron: Annotated[
+        str,
+        typer.Option(help="Index, or channel,row,column; 'max': where |R_k| is largest; 'all': the layer."),
+    ] = "max",
+    top: Annotated[int, typer.Option(min=1, help="Rows shown of each table.")] = 10,
+    dtype: Annotated[str, typer.Option(help=", ".join(exact.DTYPES) + ".")] = "float64",
+    head: Annotated[str, typer.Option(help="What of the class: " + " or ".join(heads.HEADS) + ".")] = "score",
+    page: Annotated[Path | None, typer.Option("--out", help="An HTML page to write.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an earlier page.")] = False,
+) -> None:
+    """Take one neuron, or a layer, through the four steps, with every number; check the engine by it."""
+    if page is not None and page.exists() and not (overwrite and page.is_file()):
+        raise BadRecord(f"{page}: exists already; --overwrite replaces a file")
+    network = load_network(model, architecture)
+    x = read_input(network, input)[:1]
+    shown = fold(network.before_softmax())
+    node = node or _default_node(shown)
+    options = {"rules": _with_rule(shown, composite, node, rule)} if rule else {"composite": composite}
+    explanation, dtypes = _explained(network, x, read_target(network, target), dtype, head=head, **options)
+    found: Trace | LayerTrace
+    if neuron == "all":
+        found = trace_layer(explanation, node, dtype=dtype)
+    else:
+        found = trace_neuron(explanation, node, _read_neuron(neuron), dtype=dtype)
+    about = f"{network.name or 'network'}: {_story(explanation, 0)}"
+    _tell(found, f"{about}{dtypes}", top)
+    if page is not None:
+        report.write(page, lesson.page(found, f"{about}{dtypes}", top))
+        out.print(f"page: {page}")
+    if not found.check.agrees:
+        raise typer.Exit(1)
+
+
+def _default_node(network: Network) -> str:
+    """Take the last convolution, where all that the books know of is at work; else the top."""
+    convolutions = [node.name for node in network.nodes if node.layer.role == "convolution"]
+    return convolutions[-1] if convolutions else network.top
+
+
+def _with_rule(network: Network, composite: str, node: str, rule: str) -> dict[str, Rule]:
+    """Give the composite's rules, with another at one node."""
+    box = None if network.preprocessing is None else network.preprocessing.box()
+    name = network.node(node).name
+    return {**composites.get(composite).rules(network), name: parse(rule, box)}
+
+
+def _explained(
+    network: Network, x: Any, target: int | str, dtype: str, **options: Any
+) -> tuple[Explanation, str]:
+    """Explain in this arithmetic; where rationals would grow too long, in float64, and say so."""
+    try:
+        return lrpref.explain(Plan(network, dtype=dtype, **options), x, target), ""
+    except BadBackend:
+        if dtype != "exact":
+            raise
+    said = ". Traced exactly from what float64 brings to the neuron: the network is too large for more"
+    return lrpref.explain(Plan(network, **options), x, target), said
+
+
+def _read_neuron(given: str) -> int | tuple[int, ...] | str:
+    if given == "max":
+        return given
+    try:
+        return tuple(int(index) for index in given.split(","))
+    except ValueError:
+        raise BadInput(
+            f"--neuron {given}: wanted is an index, or channel,row,column, or 'max', or 'all'"
+        ) from None
+
+
+def _tell(found: Trace | LayerTrace, about: str, top: int) -> None:
+    """Print the four steps, the tables and the check."""
+    out.print(about)
+    out.print(lesson.heading(found))
+    for step in lesson.steps(found) if found.operation else []:
+        out.print(f"{step.title:17} {step.equation}")
+        for line in step.numbers:
+            out.print(f"{'':17} {line}")
+    for sheet in lesson.sheets(found, top):
+        table = Table(box=None, title=sheet.title, title_justify="left")
+        for number, name in enumerate(sheet.headings):
+            table.add_column(name, justify="right" if number else "left", no_wrap=True)
+        for cells in (*sheet.rows, *sheet.foot):
+            table.add_row(*(text for text, _ in cells))
+        out.print(table if sheet.headings else sheet.title, width=max(out.width, 200), crop=False)
+    out.print(f"check: {lesson.verdict(found)}", style=None if found.check.agrees else "red")
 
 
 @app.command()
@@ -373,11 +480,13 @@ def convert(
     """Turn foreign weights into one neutral file: safetensors with the graph in its header."""
     if destination.exists() and not (overwrite and destination.is_file()):
         raise BadRecord(f"{destination}: exists already; --overwrite replaces a file")
+    if destination.exists() and os.path.exists(weights) and os.path.samefile(weights, destination):
+        raise BadRecord(f"{destination}: is the origin itself; write to another file")
     if input is not None and not verify:
         raise BadInput("--input is what --verify compares on: give both, or neither")
     network = load_network(weights, architecture, output=output, shape=_read_shape(shape))
     if classes is not None:
-        network = replace(network, classes=_read_classes(classes))
+        network = _with_classes(network, classes)
     if preprocessing is not None:
         network = replace(network, preprocessing=_read_preprocessing(preprocessing, network))
     if verify:
@@ -396,21 +505,16 @@ def convert(
 
 def _compared(network: Network, weights: str, x: Any) -> weights_import.Comparison:
     """Compare with the origin, and tell what was found."""
-    console = Console(stderr=True)
-    with console.status("comparing with the origin, node by node"):
-        found = weights_import.verify(network, _file_of(weights), x)
-    worst, first = found.worst, found.first
-    tried = f"{found.dtype}; inputs: {', '.join(found.inputs)}"
-    out.print(f"compared with {found.origin} ({tried}), in shares of the largest magnitude: "
-              f"{len(found.rows)} of {found.nodes} nodes have a counterpart; the worst, "
-              f"'{worst.node}', is off by {worst.difference:.1e}, the output by "
-              f"{found.rows[-1].difference:.1e}, the canonical form by {found.folded:.1e}")  # fmt: skip
-    if first is not None:
-        out.print(f"THE FIRST THAT DIFFERS: node '{first.node}' ({first.layer}) is off by "
-                  f"{first.difference:.1e} from {first.value or 'the output'!r} there; rounding is below "
-                  f"{found.bound:.0e}", style="red")  # fmt: skip
-    elif not found.holds:
-        out.print("THE CANONICAL FORM DIFFERS: please report it", style="red")
+    columns = (TextColumn("comparing: {task.description}"), BarColumn(), TimeElapsedColumn())
+    console, total = Console(stderr=True), weights_import.STEPS * (1 if x is None else 2)
+    with Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("reading the origin", total=total)
+
+        def tell(step: str) -> None:
+            progress.update(task, advance=1, description=step)
+
+        found = weights_import.verify(network, _file_of(weights), x, watch=tell)
+    out.print(str(found), style=None if found.holds else "red")
     return found
 
 
@@ -428,6 +532,13 @@ def _read_shape(given: str | None) -> tuple[int, ...] | None:
         raise BadInput(f"--shape {given}: wanted are whole numbers, such as 3,224,224") from None
 
 
+def _with_classes(network: Network, given: str) -> Network:
+    try:
+        return replace(network, classes=_read_classes(given))
+    except BadNetwork as error:
+        raise BadInput(f"--classes {given}: {error}") from None
+
+
 def _read_classes(given: str) -> tuple[str, ...]:
     if given == "imagenet":
         return data.imagenet_classes()
@@ -441,6 +552,8 @@ def _read_classes(given: str) -> tuple[str, ...]:
 def _read_preprocessing(given: str, network: Network) -> Preprocessing:
     """Read what a TOML file says, or take ImageNet's at the network's size."""
     if given != "imagenet":
+        if not os.path.exists(given):
+            raise BadInput(f"--preprocessing {given}: there is no such file; 'imagenet' is the only name")
         return Preprocessing.read(given)
     if len(network.input_shape) != 3:
         raise BadInput(f"--preprocessing imagenet: the network's input is {network.input_shape}, no picture")
@@ -462,15 +575,26 @@ def info(
         return
     network = load_network(model, architecture)
     shown = fold(network.before_softmax()) if folded else network
-    rules = composites.get(composite).rules(shown)
+    rules, without = _rules_to_show(shown, composite)
     table = Table("node", "layer", "reads", "shape", "parameters", f"rule ({composite})", box=None)
     for node in shown.nodes:
         count = _count(node.layer)
         table.add_row(node.name, node.layer.kind, ", ".join(node.inputs), str(shown.shapes[node.name]),
-                      f"{count:,}" if count else "", _short(rules[node.name]))  # fmt: skip
+                      f"{count:,}" if count else "", _short(rules.get(node.name, "")))  # fmt: skip
     out.print(table)
+    if without:
+        out.print(f"no rules are shown: {without}")
     out.print(f"{network.name or 'network'}: input {network.input_shape}, {_parameters(shown):,} parameters, "
               f"{len(network.classes)} class names")  # fmt: skip
+
+
+def _rules_to_show(network: Network, composite: str) -> tuple[Mapping[str, Rule], str]:
+    """Give every node its rule; or none, and why: a network may be looked at under no composite at all."""
+    chosen = composites.get(composite)
+    try:
+        return chosen.rules(network), ""
+    except BadRule as error:
+        return {}, str(error)
 
 
 def _tell_of_kernels() -> None:

@@ -139,7 +139,13 @@ class Prepared:
         return self.kernels.preactivation(self._map.operation, a, [(A, self._w)], self._b)
 
     def step(
-        self, name: str, inputs: Sequence[Array], z: Array, R: Array, arriving: Array | None = None
+        self,
+        name: str,
+        inputs: Sequence[Array],
+        z: Array,
+        R: Array,
+        arriving: Array | None = None,
+        s: Array | None = None,
     ) -> Step:
         """
         Propagate relevance through the layer.
@@ -156,6 +162,8 @@ class Prepared:
             Relevance that arrives.
         arriving : ndarray, shape (N,), optional
             Its sum, where it was taken already.
+        s : ndarray, like z, optional
+            R / z of LRP-0, where a head has taken steps 1 and 2 already.
 
         Returns
         -------
@@ -165,18 +173,19 @@ class Prepared:
         kernels, layer, rule = self.kernels, self.layer, self.rule
         row = Row(name, layer.kind, str(rule), kernels.per_sample(R) if arriving is None else arriving)
         if rule.passes or not isinstance(layer, LinearLayer):
-            row.rule = "pass"
-            parts, padding = layer.passed(inputs, R)
+            row.rule = layer.way
+            parts, booked = layer.handed(kernels, inputs, R)
             sums = [row.arriving if part is R else kernels.per_sample(part) for part in parts]
             for amount in sums:
                 row.book("to_inputs", amount)
-            if padding is not None:
-                row.book("padding", kernels.per_sample(padding))
+            for account, amounts in booked.items():
+                row.book(account, kernels.per_sample(amounts))
             return Step(parts, row, sums)
         a = layer.join(inputs)
         if layer.wants_nonnegative(rule) and not self.known.nonnegative:
             self._check_nonnegative(kernels.download(a))
-        parts = layer.parts(self._run_shares(a, z, R, row))
+        handed = self._run_shares(a, z, R, row) if s is None else self._redistribute(a, s, row)
+        parts = layer.parts(handed)
         return Step(parts, row, [kernels.per_sample(part) for part in parts])
 
     def spares(self, spared: bool) -> bool:
@@ -315,6 +324,13 @@ class Prepared:
         row.book("dropped", q * sums.dropped)
         return part
 
+    def _redistribute(self, a: Array, s: Array, row: Row) -> Array:
+        """Run steps 3 and 4 of LRP-0 on a given s."""
+        part, to_inputs = self.kernels.redistribute(self._map.operation, a, [(A, self._w)], s)
+        row.book("to_inputs", to_inputs)
+        row.book("bias", self.kernels.per_sample(s * self._b))
+        return part
+
     def _is_forward_pass(self, share: Share) -> bool:
         """Whether the share's z is the one of the forward pass: LRP-0 and eps reuse it."""
         (p, w), *more = share.terms
@@ -449,6 +465,7 @@ def propagate(
     *,
     kernels: Any,
     watch: Callable[[str], None] | None = None,
+    s: Array | None = None,
 ) -> tuple[dict[str, Array], Ledger]:
     """
     Propagate relevance from the network's output to its input.
@@ -469,6 +486,8 @@ def propagate(
         The backend.
     watch : callable, optional
         Called with each node's name when it is done.
+    s : ndarray, like the output, optional
+        R / z of the output, where a head gives it.
 
     Returns
     -------
@@ -491,8 +510,9 @@ def propagate(
         inputs = [activations[name] for name in node.inputs]
         try:
             done = prepared[node.name].step(
-                node.name, inputs, activations[node.name], relevance[node.name], sums.get(node.name)
-            )
+                node.name, inputs, activations[node.name], relevance[node.name], sums.get(node.name),
+                s if node.name == network.top else None,
+            )  # fmt: skip
         except LrprefError as error:
             raise type(error)(f"node '{node.name}': {error}") from None
         rows.append(done.ledger)

@@ -14,8 +14,9 @@ from lrpref import exact, heads, record
 from lrpref.engine import activate, propagate
 from lrpref.errors import BadInput, NoMemory
 from lrpref.kernels.operations import Array
+from lrpref.kernels.reference import REFERENCE
 from lrpref.layers import Activation, BatchNorm
-from lrpref.ledger import Ledger
+from lrpref.ledger import Ledger, Row
 from lrpref.network import INPUT, Network
 from lrpref.plan import Plan
 from lrpref.rules import Rule
@@ -39,7 +40,8 @@ class Explanation:
     target : ndarray of int, shape (N,), or None
         The explained classes; None where relevances of the output were given.
     relevances : mapping of str to ndarray
-        Relevance of every node's output and of the input, in units of the explained quantity.
+        Relevance of every node's output and of the input, in units of the explained quantity. Of a dense
+        layer on top under the head `log-odds`: of the ratios to each other class.
     ledger : Ledger
         The books.
     rules : mapping of str to Rule
@@ -50,6 +52,8 @@ class Explanation:
         How it was computed.
     device : str
         Where.
+    head : str
+        What of the class is explained: one of `heads.HEADS`.
     warnings : list of str
         What a reader should know.
     """
@@ -66,6 +70,7 @@ class Explanation:
     backend: str
     dtype: str
     device: str
+    head: str = "score"
     warnings: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -129,6 +134,7 @@ def explain(
     rules: Mapping[str, Rule] | None = None,
     backend: str | None = None,
     dtype: str | None = None,
+    head: str | None = None,
     watch: Callable[[str], None] | None = None,
 ) -> Explanation:
     """
@@ -138,7 +144,7 @@ def explain(
     ----------
     network : Network or Plan
         The network; its batch norms are folded first. Or a plan, which has done that, and has the composite,
-        the backend and the dtype.
+        the backend, the dtype and the head.
     x : array_like, shape (N, ...)
         Preprocessed inputs (`network.preprocess`).
     target : int, sequence of int, "max", or array_like of float, shape (N, K)
@@ -151,6 +157,9 @@ def explain(
         Who computes; `numpy` by default.
     dtype : {"float32", "float64", "longdouble", "exact", "ball"}
         In which arithmetic, `float64` by default; the last three on backend `numpy` only.
+    head : {"score", "log-odds"}
+        What is explained of the class: its score before a softmax, or log(P / (1 - P)) of its probability
+        (Section 10.3.1).
     watch : callable, optional
         Called with each node's name when its relevance has been propagated; once for each part of a batch
         that is larger than memory.
@@ -171,7 +180,7 @@ def explain(
     BadBackend
         If the backend or dtype is unknown, or cannot run this network.
     """
-    options = {"composite": composite, "rules": rules, "backend": backend, "dtype": dtype}
+    options = {"composite": composite, "rules": rules, "backend": backend, "dtype": dtype, "head": head}
     chosen = {name: value for name, value in options.items() if value is not None}
     if isinstance(network, Plan):
         if chosen:
@@ -186,6 +195,8 @@ def _explain(plan: Plan, x: Any, target: heads.Target, watch: Callable[[str], No
     network, canonical = plan.network, plan.canonical
     x = np.array(network.check_input(x))  # its own: the caller may write into theirs
     target = heads.read(target, (len(x), *canonical.shapes[canonical.top]))
+    if plan.head != "score" and not isinstance(target, str) and target.ndim > 1:
+        raise BadInput(f"head '{plan.head}' explains a class: its index is wanted, or 'max', not relevances")
     # what overflows is caught where it does harm, with the node's name
     with np.errstate(over="ignore", invalid="ignore"), plan.precision():
         parts = list(_parts(plan, x, target, watch))
@@ -198,12 +209,12 @@ def _explain(plan: Plan, x: Any, target: heads.Target, watch: Callable[[str], No
     scores = np.concatenate([part.scores for part in parts])
     chosen = [part.classes for part in parts if part.classes is not None]
     classes = np.concatenate(chosen) if chosen else None
-    notes = _warnings(network, canonical, classes, scores, plan.rules, x)
+    notes = _warnings(plan, classes, ledger, x)
     if len(parts) > 1:
         notes.append(f"the batch was split into {len(parts)} parts: only the input's relevance was kept")
     return Explanation(
         network, canonical, x, scores, classes, relevances, ledger,
-        plan.rules, plan.composite, plan.backend, plan.dtype, plan.kernels.device_name(), notes,
+        plan.rules, plan.composite, plan.backend, plan.dtype, plan.kernels.device_name(), plan.head, notes,
     )  # fmt: skip
 
 
@@ -254,11 +265,31 @@ def _explain_part(plan: Plan, x: Array, target: Array | str, watch: Callable[[st
         raise BadInput(
             f"the network's output is not finite in dtype '{plan.dtype}': are the inputs preprocessed?"
         )
-    R, classes = heads.start(scores, target)
+    R, s, classes, above = _start(plan, scores, target)
     relevances, ledger = propagate(
-        canonical, plan.prepared, activations, kernels.upload(R), kernels=kernels, watch=watch
-    )
-    return _Part(scores, classes, Downloads(relevances, kernels.download), ledger)
+        canonical, plan.prepared, activations, kernels.upload(R),
+        kernels=kernels, watch=watch, s=None if s is None else kernels.upload(s),
+    )  # fmt: skip
+    return _Part(scores, classes, Downloads(relevances, kernels.download), ledger.below(above))
+
+
+def _start(
+    plan: Plan, scores: Array, target: Array | str
+) -> tuple[Array, Array | None, Array | None, list[Row]]:
+    """Give R at the top, s where the head has divided already, the classes, and the books of the head."""
+    if plan.head == "score":
+        R, classes = heads.start(scores, target)
+        return R, None, classes, []
+    odds = heads.log_odds(scores, target)
+    top = plan.canonical.top
+    odds.row.hand(top if plan.merges_ratios else "log-ratios", odds.row.to_inputs)
+    if plan.merges_ratios:
+        return odds.R, odds.s, odds.classes, [odds.row]
+    R = odds.s * scores  # LRP-0 in a layer of its own, with weights 1 and -1
+    ratios = Row("log-ratios", "Dense", "zero", odds.row.to_inputs)
+    ratios.book("to_inputs", REFERENCE.per_sample(R))
+    ratios.hand(top, ratios.to_inputs)
+    return R, None, odds.classes, [odds.row, ratios.close()]
 
 
 class Downloads(Mapping[str, Array]):
@@ -289,17 +320,12 @@ class Downloads(Mapping[str, Array]):
         return len(self._arrays)
 
 
-def _warnings(
-    network: Network,
-    canonical: Network,
-    classes: Array | None,
-    scores: Array,
-    rules: Mapping[str, Rule],
-    x: Array,
-) -> list[str]:
+def _warnings(plan: Plan, classes: Array | None, ledger: Ledger, x: Array) -> list[str]:
+    network, canonical, rules = plan.network, plan.canonical, plan.rules
     notes = []
     if canonical.top not in (network.top, canonical.merged.get(network.top)):
-        notes.append(f"the final softmax '{network.top}' is dropped: the score before it is explained")
+        what = "the score before it is" if plan.head == "score" else f"the {plan.head} are"
+        notes.append(f"the final softmax '{network.top}' is dropped: {what} explained")
     singular = [n.name for n in network.nodes if isinstance(n.layer, Activation) and n.layer.singular()]
     if singular:
         notes.append(f"g(0) is not 0 at {', '.join(singular)}: LRP-0 is singular where z is near 0")
@@ -309,8 +335,6 @@ def _warnings(
     outside = [n.name for n in canonical.nodes if n.inputs == (INPUT,) and not rules[n.name].admits(x)]
     if outside:
         notes.append(f"inputs of {', '.join(outside)} lie outside the rule's bounds: are they preprocessed?")
-    if classes is not None:
-        values = exact.as_float(scores).reshape(len(scores), -1)[np.arange(len(scores)), classes]
-        if (values < 0).any():
-            notes.append("an explained score is negative: blue pixels push it down, red ones up")
+    if classes is not None and (exact.as_float(ledger.explained) < 0).any():
+        notes.append(f"an explained {plan.head} is negative: blue pixels push it down, red ones up")
     return notes

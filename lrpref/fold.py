@@ -81,12 +81,14 @@ class _Graph:
     def merge_backward(self, name: str, norm: BatchNorm) -> bool:
         """Merge a batch norm into the nearest linear layer below it that it alone reaches."""
         source = self.nodes[name].inputs[0]
-        before = self.nodes.get(source)
+        before, changed = self.nodes.get(source), set()
         while before is not None and len(self.readers[before.name]) == 1:
+            changed.add(before.name)
             layer = before.layer.followed_by(norm)
             if layer is not None:
                 self._remove(name, replace(before, layer=layer))
-                self.merged[name] = source
+                still = {gone: here for gone, here in self.merged.items() if here not in changed}
+                self.merged = {**still, name: source}
                 if name == self.original.top:
                     self.nodes[source] = self.nodes.pop(source)  # the last node is the output
                 return True

@@ -5,7 +5,8 @@ Every layer says three things, next to each other:
 - `forward`: what it computes, for a batch;
 - `gradient`: its transposed Jacobian, applied to a gradient;
 - for relevance, either `linear`: the linear map that it is (then a rule applies), or
-  `passed`: how relevance passes through unchanged (activations, reshaping, concatenation).
+  `passed`: how relevance passes through unchanged (activations, reshaping, concatenation), or
+  `handed`: a way of its own (soft minima, discriminants and distances, gates and states).
 
 Shapes of one sample are (J,) for vectors and (C, H, W) for images; N samples stand in front.
 Weights are laid out as in PyTorch.
@@ -24,7 +25,8 @@ import numpy as np
 from lrpref.errors import BadNetwork, BadRule
 from lrpref.kernels import elementwise
 from lrpref.kernels.operations import A, Array, Operation, Window
-from lrpref.kernels.signs import blank, greater, zeros, zeros_like
+from lrpref.kernels.reference import REFERENCE
+from lrpref.kernels.signs import blank, equal, greater, zeros, zeros_like
 
 if TYPE_CHECKING:
     from lrpref.rules import Rule
@@ -219,6 +221,41 @@ class Layer:
                 f"{[x.shape[1:] for x in inputs]} -> {R.shape[1:]}"
             )
         return [R], None
+
+    @property
+    def way(self) -> str:
+        """How relevance goes through a layer that takes no rule, in the ledger's words."""
+        return "pass"
+
+    def handed(
+        self, kernels: Any, inputs: Sequence[Array], R: Array
+    ) -> tuple[list[Array], dict[str, Array]]:
+        """
+        Hand relevance on without a rule: unchanged, but for the layers with a way of their own.
+
+        Parameters
+        ----------
+        kernels : object
+            The backend's function table.
+        inputs : sequence of ndarray
+            The lower activations.
+        R : ndarray, like the output
+            Relevance of the output.
+
+        Returns
+        -------
+        parts : list of ndarray
+            Relevance of each input.
+        booked : dict of str to ndarray, shape (N, ...)
+            What the accounts take, by name.
+
+        Raises
+        ------
+        BadRule
+            If it does not fit.
+        """
+        parts, padding = self.passed(inputs, R)
+        return parts, {} if padding is None else {"padding": padding}
 
     def parts(self, R: Array) -> list[Array]:
         """
@@ -737,7 +774,8 @@ class BatchNorm(LinearLayer):
             raise BadNetwork(f"a variance + eps is {variance.min()}, wants > 0")
         with np.errstate(over="ignore", invalid="ignore"):  # the network refuses what is not finite
             scale = (1.0 if gamma is None else np.asarray(gamma, np.float64)) / np.sqrt(variance)
-            shift = (0.0 if beta is None else np.asarray(beta, np.float64)) - np.asarray(mean, np.float64) * scale
+            offset = np.asarray(mean, np.float64) * scale
+            shift = (0.0 if beta is None else np.asarray(beta, np.float64)) - offset
         return cls(scale, shift)
 
     def __post_init__(self) -> None:
@@ -1264,7 +1302,7 @@ class Reshape(Flatten):
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not self.shape or min(self.shape) < 1:
+        if not self.shape or min(self.shape) < 1 or bool in map(type, self.shape):
             raise BadNetwork(f"Reshape: shape is {self.shape}, wants whole numbers >= 1")
 
     def output_shape(self, *shapes: Shape) -> Shape:
@@ -1328,13 +1366,14 @@ class Slice(_Moved):
     step: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not len(self.start) == len(self.stop) == len(self.step) or not self.start:
-            raise BadNetwork(f"Slice: got {self._text()}, wants one of each for each axis")
+        numbers = [_whole(each, 0) for each in (self.start, self.stop, self.step)]
+        if not 0 < len(numbers[0]) == len(numbers[1]) == len(numbers[2]):
+            raise BadNetwork(f"Slice: got {self._text()}, wants a whole number of each for each axis")
         if min(self.start) < 0 or min(self.step) < 1 or any(map(operator.ge, self.start, self.stop)):
             raise BadNetwork(f"Slice: got {self._text()}, wants 0 <= start < stop and step >= 1")
 
     def _text(self) -> str:
-        return f"start {tuple(self.start)}, stop {tuple(self.stop)}, step {tuple(self.step)}"
+        return f"start {self.start}, stop {self.stop}, step {self.step}"
 
     def _slices(self) -> tuple[slice, ...]:
         return (slice(None), *map(slice, self.start, self.stop, self.step))
@@ -1368,9 +1407,9 @@ class Permute(_Moved):
     order: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if sorted(self.order) != list(range(len(self.order))) or not self.order:
-            wanted = "every axis once, such as (1, 2, 0)"
-            raise BadNetwork(f"Permute: order is {tuple(self.order)}, wants {wanted}")
+        axes = _whole(self.order, 0)
+        if not axes or sorted(axes) != list(range(len(axes))):
+            raise BadNetwork(f"Permute: order is {self.order!r}, wants every axis once, such as (1, 2, 0)")
 
     def output_shape(self, *shapes: Shape) -> Shape:
         if len(shapes[0]) != len(self.order):
@@ -1437,6 +1476,288 @@ class Pad(_Moved):
         return [self._image_of(R)], cells
 
 
+class _Proportional(Layer):
+    """
+    Base of the layers whose neuron k is a sum of contributions of its own: z_k = sum_i q_ki + offset_k.
+
+    R_i = sum_k q_ki / (sum_i q_ki) R_k: Eq. (10.2) of Montavon et al. 2019 with q_ki in the place of
+    a_i rho(w_ik). Computed on the host, one sample after the other.
+    """
+
+    @property
+    def way(self) -> str:
+        return "proportional"
+
+    def _contributions(self, a: Array) -> Array:
+        """q, shape (K, J), of one sample (J,)."""
+        raise NotImplementedError
+
+    def _slopes(self, a: Array) -> Array:
+        """dz_k / da_i, shape (K, J), of one sample (J,)."""
+        raise NotImplementedError
+
+    def _points(self) -> Array:
+        """One row per neuron, shape (K, J)."""
+        raise NotImplementedError
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        count, *wanted = self._points().shape
+        if shapes[0] != tuple(wanted):
+            raise BadNetwork(f"got {shapes[0]}, wants {tuple(wanted)}")
+        return (count,)
+
+    def _sums(self, a: Array) -> Array:
+        return np.stack([self._contributions(sample).sum(axis=1) for sample in a])
+
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
+        return kernels.upload(self._sums(kernels.download(inputs[0])))
+
+    def gradient(self, kernels: Any, inputs: Sequence[Array], g: Array) -> list[Array]:
+        a, g = kernels.download(inputs[0]), kernels.download(g)
+        slopes = [row @ self._slopes(sample) for row, sample in zip(g, a, strict=True)]
+        return [kernels.upload(np.stack(slopes))]
+
+    def handed(
+        self, kernels: Any, inputs: Sequence[Array], R: Array
+    ) -> tuple[list[Array], dict[str, Array]]:
+        a, R = kernels.download(inputs[0]), kernels.download(R)
+        z = self._sums(a)
+        s, _ = REFERENCE.divide(z, None, R, zeros(R.shape[:1], R), signed=True)
+        parts = [row @ self._contributions(sample) for row, sample in zip(s, a, strict=True)]
+        dropped = np.where(equal(z, 0), R, zeros_like(R))
+        return [kernels.upload(np.stack(parts))], {"dropped": kernels.upload(dropped)}
+
+
+@dataclass(frozen=True, eq=False)
+class Discriminants(_Proportional):
+    """
+    Linear discriminants, each seen from a point on its boundary: z_k = w_k . (x - m_k).
+
+    Contributions are counted from m_k, (x_i - m_ki) w_ki, and there is no bias: the neuralized k-means of
+    Kauffmann et al., From Clustering to Cluster Explanations via Neural Networks (2022).
+
+    Parameters
+    ----------
+    weight : ndarray, shape (K, J)
+        Normals w.
+    midpoint : ndarray, shape (K, J)
+        Points m at which z is 0.
+    """
+
+    weight: Array
+    midpoint: Array
+
+    def __post_init__(self) -> None:
+        if self.weight.ndim != 2 or 0 in self.weight.shape or self.weight.shape != self.midpoint.shape:
+            raise BadNetwork(
+                f"Discriminants: weight is {self.weight.shape}, midpoint {self.midpoint.shape}, want (K, J)"
+            )
+
+    def _points(self) -> Array:
+        return self.midpoint
+
+    def _contributions(self, a: Array) -> Array:
+        return (a - self.midpoint) * self.weight
+
+    def _slopes(self, a: Array) -> Array:
+        return self.weight
+
+
+@dataclass(frozen=True, eq=False)
+class SquaredDistances(_Proportional):
+    """
+    Squared distances to points: z_k = scale sum_i (x_i - u_ki)^2 + offset_k.
+
+    Contributions are (x_i - u_ki)^2: the offset has no part in them, so that R_k goes to the inputs whole,
+    as the deep Taylor decomposition on the way from u_k to x has it (Kauffmann, Müller, Montavon 2020).
+    Where x = u_k, R_k is dropped.
+
+    Parameters
+    ----------
+    points : ndarray, shape (K, J)
+        The points u.
+    offset : ndarray, shape (K,)
+        What is added to each.
+    scale : float
+        Positive.
+    """
+
+    points: Array
+    offset: Array
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.points.ndim != 2 or 0 in self.points.shape or self.offset.shape != self.points.shape[:1]:
+            raise BadNetwork(
+                f"SquaredDistances: points are {self.points.shape}, offset {self.offset.shape}, want (K, J) "
+                "and (K,)"
+            )
+        if not self.scale > 0:
+            raise BadNetwork(f"SquaredDistances: scale is {self.scale}, wants > 0")
+
+    def _points(self) -> Array:
+        return self.points
+
+    def _contributions(self, a: Array) -> Array:
+        return (a - self.points) * (a - self.points) * self.scale
+
+    def _slopes(self, a: Array) -> Array:
+        return 2 * self.scale * (a - self.points)
+
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
+        return kernels.upload(self._sums(kernels.download(inputs[0])) + self.offset)
+
+
+@dataclass(frozen=True)
+class SoftMin(Layer):
+    """
+    Soft minimum of a vector: f = -1/beta log sum_k exp(-beta h_k); or the least h_k itself.
+
+    Relevance goes min-take-most, with weights p_k = exp(-beta h_k) / sum_k' exp(-beta h_k'). They are the
+    gradient of f, and R_k = p_k (h_k - h~_k) R / f are the first-order terms of its Taylor expansion at a
+    reference point h~:
+
+    - `origin`, h~ = 0: R_k = p_k h_k R / f (Montavon et al. 2019, Section 10.3.1). As
+      sum p h = f + H(p) / beta with the entropy H, the account `pooling` takes -H(p) / beta R / f.
+    - `root`, h~_k = h_k - f, where the soft minimum is 0 and up to which it is linear: R_k = p_k R.
+
+    Parameters
+    ----------
+    beta : float
+        Stiffness, positive: the larger, the closer to the minimum. In 1 / the unit of h.
+    hard : bool
+        Whether f is the least h_k; beta then only says how its relevance is shared.
+    reference : {"origin", "root"}
+        From where contributions count.
+    """
+
+    beta: float = 1.0
+    hard: bool = False
+    reference: str = "origin"
+
+    def __post_init__(self) -> None:
+        if not self.beta > 0:
+            raise BadNetwork(f"SoftMin: beta is {self.beta}, wants > 0")
+        if self.reference not in ("origin", "root"):
+            raise BadNetwork(f"SoftMin: reference is {self.reference!r}, wants 'origin' or 'root'")
+        if self.hard and self.reference == "origin":
+            raise BadNetwork("SoftMin: a hard minimum wants the reference 'root'")
+
+    @property
+    def way(self) -> str:
+        """How relevance goes."""
+        return f"min-take-most({self.reference})"
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if len(shapes[0]) != 1:
+            raise BadNetwork(f"got {shapes[0]}, wants a vector (K,)")
+        return (1,)
+
+    def _minimum(self, h: Array) -> Array:
+        rows, least = np.arange(len(h)), h.argmin(axis=1)
+        f = h[rows, least]
+        if self.hard:
+            greater(f[:, None], h)  # of balls that overlap none is known to be the least
+        else:
+            f = f + elementwise.log_softmax(-self.beta * h)[rows, least] / self.beta
+        return f[:, None]
+
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
+        return kernels.upload(self._minimum(kernels.download(inputs[0])))
+
+    def gradient(self, kernels: Any, inputs: Sequence[Array], g: Array) -> list[Array]:
+        h = kernels.download(inputs[0])
+        p = zeros_like(h)
+        if self.hard:
+            p[np.arange(len(h)), h.argmin(axis=1)] += 1
+        else:
+            p = elementwise.softmax(-self.beta * h)
+        return [kernels.upload(p * kernels.download(g))]
+
+    def handed(
+        self, kernels: Any, inputs: Sequence[Array], R: Array
+    ) -> tuple[list[Array], dict[str, Array]]:
+        h, R = kernels.download(inputs[0]), kernels.download(R)
+        p = elementwise.softmax(-self.beta * h)
+        if self.reference == "root":
+            return [kernels.upload(p * R)], {}
+        f = self._minimum(h)
+        if (zero := equal(f, 0)).any():
+            raise BadRule(
+                f"the soft minimum of sample {int(zero.argmax())} is 0: nothing can be in proportion to it"
+            )
+        surplus = p * elementwise.log_softmax(-self.beta * h) / self.beta  # its sum is -H(p) / beta
+        return [kernels.upload(p * h * (R / f))], {"pooling": kernels.upload(surplus * (R / f))}
+
+
+@dataclass(frozen=True)
+class Gate(Layer):
+    """
+    Product of a gate and a signal: a = gate * signal, the neuron of Section 10.4.
+
+    The gate regulates how the signal goes through; the signal takes all relevance, the gate none.
+    """
+
+    inputs: ClassVar[int | None] = 2
+
+    @property
+    def way(self) -> str:
+        """How relevance goes."""
+        return "signal-take-all"
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if shapes[0] != shapes[1]:
+            raise BadNetwork(f"got {shapes[0]} and {shapes[1]}, wants a gate and a signal of one shape")
+        return shapes[0]
+
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
+        gate, signal = inputs
+        return gate * signal
+
+    def gradient(self, kernels: Any, inputs: Sequence[Array], g: Array) -> list[Array]:
+        gate, signal = inputs
+        return [g * signal, g * gate]
+
+    def nonnegative(self, inputs: Sequence[bool]) -> bool:
+        return all(inputs)
+
+    def passed(self, inputs: Sequence[Array], R: Array) -> tuple[list[Array], Array | None]:
+        return [zeros_like(inputs[0]), R], None
+
+
+@dataclass(frozen=True, eq=False)
+class State(Layer):
+    """
+    Initial state of a recurrent layer: the same for every input. Its relevance is booked under `state`.
+
+    Parameters
+    ----------
+    value : ndarray
+        One sample of the output.
+    """
+
+    value: Array
+
+    @property
+    def way(self) -> str:
+        """How relevance goes."""
+        return "state"
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return self.value.shape
+
+    def forward(self, kernels: Any, *inputs: Array) -> Array:
+        return zeros((len(inputs[0]), *self.value.shape), inputs[0]) + kernels.upload(self.value)
+
+    def gradient(self, kernels: Any, inputs: Sequence[Array], g: Array) -> list[Array]:
+        return [zeros_like(inputs[0])]
+
+    def handed(
+        self, kernels: Any, inputs: Sequence[Array], R: Array
+    ) -> tuple[list[Array], dict[str, Array]]:
+        return [zeros_like(inputs[0])], {"state": R}
+
+
 LAYERS: dict[str, type[Layer]] = {
     cls.__name__: cls
     for cls in (
@@ -1444,6 +1765,7 @@ LAYERS: dict[str, type[Layer]] = {
         SumPool2d, AvgPool2d, AdaptiveAvgPool2d, MaxPool2d,
         ReLU, ReLU6, Clip, LeakyReLU, ELU, Sigmoid, Softplus, Tanh, SiLU, GELU, HardSwish, HardSigmoid,
         Identity, Dropout, Softmax, LogSoftmax, Flatten, Reshape, Permute, Slice, Pad,
+        Discriminants, SquaredDistances, SoftMin, Gate, State,
     )
 }  # fmt: skip
 """Every layer by its name, for the neutral file format and for architecture files."""

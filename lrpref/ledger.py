@@ -198,6 +198,22 @@ class Ledger:
         explained, inputs = ([getattr(p, name) for p in parts] for name in ("explained", "inputs"))
         return cls(rows, np.concatenate(explained), np.concatenate(inputs))
 
+    def below(self, rows: Sequence[Row]) -> Ledger:
+        """
+        Put the books of a head above those of the network.
+
+        Parameters
+        ----------
+        rows : sequence of Row
+            Closed, from the top down; what arrives at the first is f(x).
+
+        Returns
+        -------
+        Ledger
+            The books of both.
+        """
+        return Ledger([*rows, *self.rows], rows[0].arriving, self.inputs) if rows else self
+
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from lrpref import composites, exact
+from lrpref import composites, exact, heads
 from lrpref.engine import Known, Prepared
 from lrpref.errors import BadBackend, BadNetwork, BadRule, LrprefError
 from lrpref.fold import fold
 from lrpref.kernels import automatic
 from lrpref.kernels import backend as get_backend
 from lrpref.network import INPUT, Network
-from lrpref.rules import Pass, Rule
+from lrpref.rules import Pass, Rule, Zero
 
 FUNCTIONS = (
     "upload", "download", "prepare", "free_memory", "device_name", "preactivation", "quotient",
@@ -49,6 +49,9 @@ class Plan:
         Who computes; or a function table, such as one made for a device of one's own.
     dtype : {"float32", "float64", "longdouble", "exact", "ball"}
         In which arithmetic; the last three on backend `numpy` only.
+    head : {"score", "log-odds"}
+        What is explained of a class. Under `log-odds` a dense layer on top is merged with the layer of
+        log-probability ratios, whose rule is always LRP-0.
     memory : int
         Bytes up to which modified weights are kept; beyond, they are made anew for each call.
 
@@ -58,6 +61,8 @@ class Plan:
         If the network is none.
     BadRule
         If the composite is unknown, or a rule does not fit its layer.
+    BadInput
+        If the head is unknown, or does not fit the output.
     BadBackend
         If the backend or dtype is unknown, or cannot run this network.
     """
@@ -70,6 +75,7 @@ class Plan:
         rules: Mapping[str, Rule] | None = None,
         backend: Any = "numpy",
         dtype: str = "float64",
+        head: str = "score",
         memory: int = MEMORY,
     ) -> None:
         if not isinstance(network, Network):
@@ -95,13 +101,21 @@ class Plan:
         self._left = memory
         with np.errstate(over="ignore", invalid="ignore"), self.precision():
             self.canonical = _canonical(network, self.arithmetic)
+            self.head = heads.check(head, self.canonical.shapes[self.canonical.top])
             self.composite, self.rules = _rules(self.canonical, composite, rules)
+            if self.merges_ratios:
+                self.rules = _ratios_under_zero(self.canonical, self.rules, rules)
             self.prepared = prepare(
                 self.canonical, self.rules, self.kernels, self.arithmetic, room=self._has_room
             )
 
     def __repr__(self) -> str:
         return f"<Plan for {self.network.name}: {self.composite}, {self.backend}, {self.dtype}>"
+
+    @property
+    def merges_ratios(self) -> bool:
+        """Whether the top layer is the dense one that computes the log-probability ratios of the head."""
+        return self.head == "log-odds" and self.canonical.nodes[-1].layer.role == "dense"
 
     def precision(self) -> Any:
         """
@@ -246,6 +260,16 @@ def _rules(network: Network, composite: Any, given: Mapping[str, Rule] | None) -
         )
     rules = {n.name: given[n.name] if n.layer.is_linear else Pass() for n in network.nodes}
     return "rules given node by node", rules
+
+
+def _ratios_under_zero(
+    network: Network, rules: Mapping[str, Rule], given: Mapping[str, Rule] | None
+) -> dict[str, Rule]:
+    """Give the layer of ratios LRP-0, whatever the composite says."""
+    top = network.top
+    if given is not None and given[top] != Zero():
+        raise BadRule(f"rule '{given[top]}' at '{top}': the log-odds head's ratios want rule 'zero'")
+    return {**rules, top: Zero()}
 
 
 def _bits(network: Network) -> int:

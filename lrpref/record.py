@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lrpref import exact, heatmap
+from lrpref import exact, heads, heatmap
 from lrpref.errors import BadRecord
 from lrpref.files import new_folder, regular
 from lrpref.kernels.operations import Array
@@ -178,7 +178,7 @@ def describe(
     else:
         target = e.target.tolist()
         explained = {
-            "quantity": "class score before softmax",
+            "quantity": heads.HEADS[e.head],
             "target": target,
             "class": [e.network.label(t) for t in target],
         }

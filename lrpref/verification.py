@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lrpref import heads
 from lrpref.errors import BadBackend, BadRecord, LrprefError
 from lrpref.explanation import explain
 from lrpref.kernels import BACKENDS, backend
@@ -111,9 +112,11 @@ def _recompute(record: Mapping[str, Any], arrays: Mapping[str, Array], network: 
         rules: dict[str, Rule] = {node: parse(text) for node, text in record["rules"].items()}
         computed, explained = record["computed"], record["explained"]
         target = np.asarray(explained.get("target", explained.get("relevances")))
+        head = {text: name for name, text in heads.HEADS.items()}.get(explained["quantity"], "score")
         bound = BOUNDS[computed["dtype"]]
         again = explain(network, arrays["input"], target, rules=rules,
-                        backend=_backend_here(computed["backend"]), dtype=computed["dtype"])  # fmt: skip
+                        backend=_backend_here(computed["backend"]), dtype=computed["dtype"],
+                        head=head)  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise BadRecord(f"the record cannot be recomputed ({type(error).__name__}: {error})") from None
     new = arrays_of(again)

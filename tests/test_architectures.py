@@ -505,6 +505,20 @@ def test_every_module_is_a_node(name: str) -> None:
 
 
 @pytest.mark.peers
+@pytest.mark.parametrize(("name", "classes"), [("resnet18", 10), ("squeezenet1_1", 7), ("googlenet", 3)])
+def test_a_network_that_was_trained_on_for_other_classes(name: str, classes: int, tmp_path: Path) -> None:
+    torch, models = adapters.require("torch"), adapters.require("torchvision").models
+    options = {"init_weights": False} if name in AUXILIARY else {}
+    module = models.get_model(name, weights=None, num_classes=classes, **options)
+    torch.save(module.state_dict(), tmp_path / "mine.pth")
+    net = weights_import.load(tmp_path / "mine.pth", name)
+    assert net.shapes[net.top] == (classes,)
+    assert net.classes == ()
+    assert net.preprocessing == architectures.get(name).preprocessing
+    assert weights_import.verify(net, tmp_path / "mine.pth").holds
+
+
+@pytest.mark.peers
 @pytest.mark.parametrize("name", sorted(PARAMETERS.keys() - {"fashion-cnn", "efficientnet-lite0"}))
 def test_facts_are_torchvisions(name: str) -> None:
     """Parameters, classes and preprocessing, as torchvision says of its published weights."""

@@ -17,7 +17,7 @@ from lrpref import cli, weights_import
 from lrpref.conformance import adapters
 from lrpref.errors import BadInput, BadWeights
 from lrpref.layers import BatchNorm, Conv2d, MaxPool2d
-from lrpref.network import Network
+from lrpref.network import INPUT, Network, Node
 from lrpref.weights_import import comparison
 
 onnx = pytest.importorskip("onnx")
@@ -121,6 +121,28 @@ def test_the_first_node_that_differs_is_named(model: Path, network: Network, fau
     assert found.first.difference > found.bound
 
 
+def renamed(network: Network) -> Network:
+    nodes = [
+        Node(f"our {n.name}", n.layer, tuple(i if i == INPUT else f"our {i}" for i in n.inputs))
+        for n in network.nodes
+    ]
+    return dataclasses.replace(network, nodes=tuple(nodes))
+
+
+def test_the_output_is_compared_whatever_it_is_called(model: Path, network: Network) -> None:
+    found = weights_import.verify(renamed(network), model)
+    assert found.holds
+    assert [row.node for row in found.rows] == ["our fc"]
+    found = weights_import.verify(renamed(with_layer(network, "conv1", flip)), model)
+    assert not found.holds
+    assert found.first.node == "our fc"
+
+
+def test_a_network_that_stops_too_early_differs(model: Path, network: Network) -> None:
+    found = weights_import.verify(dataclasses.replace(network, nodes=network.nodes[:-1]), model)
+    assert found.first.node == "flatten"
+
+
 def test_a_number_that_is_none_differs() -> None:
     values = np.array([1.0, np.nan])
     row = comparison.Row("node", "ReLU", "value", comparison.share(values, values))
@@ -217,6 +239,26 @@ def test_a_live_module_and_a_saved_program(tmp_path: Path) -> None:
     torch.export.save(torch.export.export(module, (x,)), path)
     assert weights_import.verify(weights_import.load(path), path).holds
     assert weights_import.verify(fault, path).first.node == "0"
+
+
+@pytest.mark.peers
+def test_dtypes_and_computed_weights_are_no_difference() -> None:
+    torch = adapters.require("torch")
+    nn = torch.nn
+
+    class Converting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))
+
+        def forward(self, x: Any) -> Any:
+            return self.conv(x.to(torch.float32)).float().flatten(1)
+
+    module = Converting().eval()
+    network = weights_import.from_torch(module, torch.randn(1, 3, 8, 8))
+    assert weights_import.verify(network, module).holds
+    program = torch.export.export(module, (torch.randn(1, 3, 8, 8),))
+    assert weights_import.verify(network, program, np.ones((2, 3, 8, 8))).holds
 
 
 @pytest.mark.peers

@@ -63,7 +63,7 @@ def test_parameters(vgg16):
 
 @pytest.fixture
 def branching():
-    """Two convolutions, a sum that gamma must not reach, a batch norm that nothing can take: it turns signs."""
+    """Two convolutions, a sum that gamma must not reach, a norm that nothing can take: it turns signs."""
     weight = np.ones((2, 2, 1, 1))
     return Network(
         (

@@ -12,6 +12,7 @@ from lrpref.layers import (
     AvgPool2d,
     BatchNorm,
     Conv2d,
+    ConvTranspose2d,
     Dense,
     Dropout,
     Flatten,
@@ -77,6 +78,14 @@ CHAINS = {
         [SPREAD, MaxPool2d(2, 1, 1), BatchNorm(np.array([-0.5, 2.0]), quarters(2)), ReLU()], (2, 4, 4), 1),
     "across two": (
         [SPREAD, MaxPool2d(2, 1), Dropout(), BatchNorm(np.ones(2), quarters(2)), ReLU()], (2, 4, 4), 0),
+    "before maxima and after them": (
+        [SPREAD, norm(2), MaxPool2d(2, 1), BatchNorm(np.ones(2), quarters(2)), ReLU()], (2, 4, 4), 0),
+    "transposed, in groups": (
+        [ConvTranspose2d(quarters(4, 3, 2, 2), stride=2, groups=2), norm(6), ReLU()], (4, 2, 2), 0),
+    "before a transposed one": (
+        [ReLU(), BatchNorm(quarters(4), np.zeros(4)), ConvTranspose2d(quarters(4, 3, 2, 2), groups=2)],
+        (4, 2, 2), 0),
+    "shift before a transposed one": ([ReLU(), norm(4), ConvTranspose2d(quarters(4, 3, 2, 2))], (4, 2, 2), 1),
     "across two, forward": (
         [ReLU(), norm(2), AdaptiveAvgPool2d(), Flatten(), Dense(quarters(3, 2))], (2, 4, 4), 0),
 }  # fmt: skip
@@ -91,10 +100,9 @@ def test_folding(name):
     assert same(network, folded, shape)
     assert sum(isinstance(node.layer, BatchNorm) for node in folded.nodes) == left
     assert set(folded.merged.values()) <= {node.name for node in folded.nodes}
-    if len(folded.merged) == 1:  # the norm's value is that of the node that stands for it
-        ((gone, here),) = folded.merged.items()
-        x = F.array(quarters(2, *shape))
-        before, after = (n.astype(F).activations(x, REFERENCE) for n in (network, folded))
+    x = F.array(quarters(2, *shape))
+    before, after = (n.astype(F).activations(x, REFERENCE) for n in (network, folded))
+    for gone, here in folded.merged.items():  # the norm's value is that of the node that stands for it
         assert (before[gone] == after[here]).all()
 
 

@@ -19,7 +19,8 @@ PAGE = (Path(__file__).parent.parent / "docs" / "importing.md").read_text(encodi
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, flags=re.M | re.S)
+    fenced = re.findall(r"^```(\S*).*?\n(.*?)^```$", PAGE, flags=re.M | re.S)
+    return [code for its_language, code in fenced if its_language == language]
 
 
 def provide(folder: Path) -> None:

@@ -432,7 +432,12 @@ BAD_NETWORKS: dict[str, tuple[Callable[[], Any], str]] = {
         "Slice: got start (0, 2), stop (1, 2), step (1, 1), wants 0 <= start < stop and step >= 1"),
     "slice of other axes": (
         lambda: Slice((0,), (1, 2), (1, 1)),
-        "Slice: got start (0,), stop (1, 2), step (1, 1), wants one of each"),
+        "Slice: got start (0,), stop (1, 2), step (1, 1), wants a whole number of each for"),
+    "slice of numbers": (
+        lambda: Slice(0, 1, 1), "Slice: got start 0, stop 1, step 1, wants a whole number of each"),
+    "slice of halves": (
+        lambda: Slice((0,), (2.5,), (1,)), "Slice: got start (0,), stop (2.5,), step (1,), wants a whole"),
+    "permutation of a number": (lambda: Permute(3), "Permute: order is 3, wants every axis once"),
     "permutation": (
         lambda: Permute((0, 2)), "Permute: order is (0, 2), wants every axis once, such as (1, 2, 0)"),
     "permutation of other axes": (

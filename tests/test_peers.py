@@ -346,7 +346,7 @@ def test_w2_differs_from_zennits_by_the_bias_and_nothing_else(name: str) -> None
 
 
 def test_a_missing_peer_is_an_error() -> None:
-    with pytest.raises(BadBackend, match="no_such_peer is not installed: pip install it, or in a clone: make peers"):
+    with pytest.raises(BadBackend, match="no_such_peer is not installed: pip install it, or in a clone"):
         adapters.require("no_such_peer")
     with pytest.raises(BadBackend, match="unknown peer 'no_such_peer': there are zennit"):
         adapters.run(one_layer("dense", 0), np.ones((1, 4)), peer="no_such_peer")

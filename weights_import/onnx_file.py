@@ -11,7 +11,7 @@ the two. Nothing in a file runs.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -118,7 +118,7 @@ def imported(
     Returns
     -------
     Imported
-        The network, the program, and the values that `run` gives.
+        The network, the program, and the values that `runner` gives.
 
     Raises
     ------
@@ -157,9 +157,9 @@ def imported(
         raise BadWeights(f"{path.name}: does not fit into memory") from None
 
 
-def run(path: str | os.PathLike[str], program: Program, x: Array) -> dict[str, Array]:
+def runner(path: str | os.PathLike[str], program: Program) -> Callable[[Array], dict[str, Array]]:
     """
-    Run an ONNX file by onnxruntime, as it is written; half precision as float32, as the network has it.
+    Let onnxruntime run an ONNX file as it is written; half precision as float32, as the network has it.
 
     Parameters
     ----------
@@ -167,13 +167,12 @@ def run(path: str | os.PathLike[str], program: Program, x: Array) -> dict[str, A
         The file.
     program : Program
         What was read from it.
-    x : ndarray, shape (batch, ...)
-        Inputs as the network takes them, as many as the program's shapes say.
 
     Returns
     -------
-    dict of str to ndarray
-        All floating values that depend on the input, by their names in the file.
+    callable
+        From inputs of shape (batch, ...), as the network takes them and as many as the program's shapes say,
+        to all floating values that depend on them, by their names in the file.
 
     Raises
     ------
@@ -190,21 +189,30 @@ def run(path: str | os.PathLike[str], program: Program, x: Array) -> dict[str, A
         if name not in graph.outputs:
             model.graph.output.add().name = name
     first = graph.makers.get(program.input)  # the transposition that the network does without
-    if first is not None:
-        x = x.transpose(np.argsort(_perm(first)))
+    order = None if first is None else np.argsort(_perm(first))
     source = program.input if first is None else first.input[0]
     kind = _FLOATS[graph.inputs[source].type.tensor_type.elem_type]
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
+
+    def run(x: Array) -> dict[str, Array]:
+        x = np.ascontiguousarray(x if order is None else x.transpose(order), kind)
+        results = _tried(path, session.run, values, {source: x})
+        return {name: y for name, y in zip(values, results, strict=True) if y.dtype.kind == "f"}
+
+    providers = ["CPUExecutionProvider"]
+    session = _tried(
+        path, runtime.InferenceSession, model.SerializeToString(), options, providers=providers
+    )
+    return run
+
+
+def _tried(path: Path, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     try:
-        session = runtime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        results = session.run(values, {source: np.ascontiguousarray(x, kind)})
+        return call(*arguments, **options)
     except Exception as error:  # of onnxruntime's own kinds
         raise BadBackend(f"{path.name}: onnxruntime cannot run it ({reason_of(error)})") from None
-    return {name: y for name, y in zip(values, results, strict=True) if y.dtype.kind == "f"}
 
 
 def _origin(model: onnx.ModelProto, opset: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from lrpref.weights_import.program import (
     Table,
     Unsupported,
     Value,
+    gated,
     register,
     size,
     whole,
@@ -141,7 +142,7 @@ def _channels(value: Value) -> Shape:
 
 def _affine(draft: Draft, value: Value, scale: Array, shift: Array) -> Value:
     """Scale and shift channels; what does so just before is part of the same layer."""
-    before = draft.made(value)
+    before = draft.absorbing(value)
     if before is not None and isinstance(before.layer, layers.BatchNorm):
         scale, shift = scale * before.layer.scale, scale * before.layer.shift + shift
         value = Value(before.inputs[0], value.shape)
@@ -158,8 +159,8 @@ def _scaled(draft: Draft, value: Value, scale: Array) -> Value:
 
 
 def _shifted(draft: Draft, value: Value, shift: Array) -> Value:
-    """Add to channels: the bias of a layer that has none yet."""
-    before = draft.made(value)
+    """Add to channels: the bias of a layer that has none yet, and that nothing else reads."""
+    before = draft.absorbing(value)
     if before is not None and isinstance(before.layer, layers.Weighted) and before.layer.bias is None:
         layer = replace(before.layer, bias=np.ascontiguousarray(shift))
         return draft.add(layer, Value(before.inputs[0], value.shape), shape=value.shape)
@@ -653,25 +654,10 @@ def _neg(draft: Draft, x: Any) -> Value:
 def _mul(draft: Draft, a: Any, b: Any) -> Value:
     """`BatchNorm` by a constant, one number or one for each channel; x * sigmoid(x) is `SiLU`."""
     if isinstance(a, Value) and isinstance(b, Value):
-        return _gated(draft, a, b)
+        return gated(draft, a, b)
     value, constant = (a, b) if isinstance(a, Value) else (b, a)
     factor = _by_channel(draft, _constant(constant, "a factor"), value, "Mul")
     return _scaled(draft, value, factor)
-
-
-_GATES: dict[type[Layer], Layer] = {layers.Sigmoid: layers.SiLU(), layers.HardSigmoid: layers.HardSwish()}
-
-
-def _gated(draft: Draft, a: Value, b: Value) -> Value:
-    """Find x sigmoid(x), which exporters write in two."""
-    for value, gate in ((a, b), (b, a)):
-        made = draft.made(gate)
-        if made is not None and type(made.layer) in _GATES and made.inputs == (value.node,):
-            return draft.each(_GATES[type(made.layer)], value)
-    raise Unsupported(
-        "Mul of two values that depend on the input (a gate, squeeze-and-excitation): LRP has no agreed rule "
-        "for products"
-    )
 
 
 @register(TABLE, "Div")

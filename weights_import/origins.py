@@ -19,7 +19,7 @@ from lrpref.network import Network
 from lrpref.weights_import import architectures, exported, live, onnx_file
 from lrpref.weights_import.checkpoint import read
 from lrpref.weights_import.pickles import reason_of
-from lrpref.weights_import.program import Program
+from lrpref.weights_import.program import Imported, Program
 
 Run = Callable[[Array], Mapping[str, Array]]
 
@@ -108,16 +108,27 @@ def of_program(program: Any, batch: int) -> Origin:
     torch = require("torch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of PyTorch, about its own parts
-        module = copy.deepcopy(program.module(check_guards=False)).double()  # its tensors are the user's own
+        module = copy.deepcopy(program.module(check_guards=False))  # its tensors are the user's own
 
     class Recorder(torch.fx.Interpreter):  # type: ignore[misc, name-defined, unused-ignore]
         """Keeps what every node gives, as it is before anything overwrites it."""
+
+        def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+            leaves = torch.utils._pytree.tree_leaves((args, kwargs))
+            if any(getattr(leaf, "dtype", None) == torch.float64 for leaf in leaves):
+                args, kwargs = torch.utils._pytree.tree_map(widened, (args, kwargs))
+            return super().call_function(target, args, kwargs)
 
         def run_node(self, n: Any) -> Any:
             value = super().run_node(n)
             if isinstance(value, torch.Tensor):
                 found[n.name] = value.detach().clone().double().numpy()
             return value
+
+    def widened(argument: Any) -> Any:
+        if isinstance(argument, torch.dtype):
+            return torch.float64 if argument.is_floating_point else argument
+        return argument.double() if torch.is_tensor(argument) and argument.is_floating_point() else argument
 
     found: dict[str, Array] = {}
 
@@ -159,7 +170,7 @@ def of_saved_program(path: Path, batch: int) -> Origin:
     return of_program(loaded, batch)
 
 
-def of_torchvision(path: Path, architecture: str) -> Origin:
+def of_torchvision(path: Path, architecture: str, outputs: int) -> Origin:
     """
     Run torchvision's module of an architecture with the weights of a file, in float64.
 
@@ -169,6 +180,8 @@ def of_torchvision(path: Path, architecture: str) -> Origin:
         The weights.
     architecture : str
         A name that torchvision knows.
+    outputs : int
+        How many classes there are.
 
     Returns
     -------
@@ -186,17 +199,7 @@ def of_torchvision(path: Path, architecture: str) -> Origin:
             f"them, and the architecture {architecture or 'that the file brings'!r} is none of torchvision's"
         )
     torch, torchvision = require("torch"), require("torchvision")
-    options = {"transform_input": False} if architecture in ("inception_v3", "googlenet") else {}
-    module = torchvision.models.get_model(architecture, weights=None, **options, **_quick(architecture))
-    spelling = architectures.get(architecture).spelling
-    tensors = {spelling(name): torch.tensor(np.asarray(array)) for name, array in read(path).items()}
-    try:
-        module.load_state_dict({**module.state_dict(), **tensors})
-    except RuntimeError as error:
-        raise BadWeights(
-            f"{path}: torchvision's {architecture} does not take it ({reason_of(error)})"
-        ) from None
-    module = module.eval().double()
+    module = _torchvisions_module(path, architecture, outputs)
     found: dict[str, list[Array]] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -220,9 +223,22 @@ def of_torchvision(path: Path, architecture: str) -> Origin:
     return Origin(versions, "float64", run)
 
 
-def _quick(architecture: str) -> dict[str, Any]:
-    """Spare torchvision the drawing of weights that takes it a minute."""
-    return {"init_weights": False} if architecture in ("inception_v3", "googlenet") else {}
+def _torchvisions_module(path: Path, architecture: str, outputs: int) -> Any:
+    """Build torchvision's module with the weights of a file, in float64."""
+    torch, torchvision = require("torch"), require("torchvision")
+    known = architectures.get(architecture)
+    named = {known.spelling(name): array for name, array in read(path).items()}
+    tensors = {name: torch.tensor(np.asarray(a)) for name, a in named.items() if not known.leaves_out(name)}
+    options: dict[str, Any] = {"num_classes": outputs}
+    if architecture in ("inception_v3", "googlenet"):  # without weights yet: drawing them takes a minute
+        options |= {"transform_input": False, "init_weights": False}
+    module = torchvision.models.get_model(architecture, weights=None, **options)
+    try:
+        module.load_state_dict({**module.state_dict(), **tensors})
+    except RuntimeError as error:
+        what = f"torchvision's {architecture} does not take it ({reason_of(error)})"
+        raise BadWeights(f"{path}: {what}") from None
+    return module.eval().double()
 
 
 def of_onnx(path: Path, program: Program) -> Origin:
@@ -241,15 +257,11 @@ def of_onnx(path: Path, program: Program) -> Origin:
     Origin
         The origin; its values have the names that they have in the file.
     """
-    onnxruntime = require("onnxruntime")
-
-    def run(x: Array) -> Mapping[str, Array]:
-        return onnx_file.run(path, program, x)
-
-    return Origin(f"onnxruntime {onnxruntime.__version__}", "float32", run, program.batch)
+    run = onnx_file.runner(path, program)
+    return Origin(f"onnxruntime {require('onnxruntime').__version__}", "float32", run, program.batch)
 
 
-def find(network: Network, origin: Any, x: Array | None) -> tuple[Mapping[str, str], Origin]:
+def find(network: Network, origin: Any, x: Array) -> tuple[Mapping[str, str], Origin]:
     """
     Find out how a network's origin is run, and which of its values the nodes compute.
 
@@ -259,7 +271,7 @@ def find(network: Network, origin: Any, x: Array | None) -> tuple[Mapping[str, s
         The network.
     origin : path-like, torch.nn.Module or torch.export.ExportedProgram
         Where it comes from.
-    x : ndarray, shape (N, ...), or None
+    x : ndarray, shape (N, ...)
         An input, to trace a live module with.
 
     Returns
@@ -272,14 +284,20 @@ def find(network: Network, origin: Any, x: Array | None) -> tuple[Mapping[str, s
     if not isinstance(origin, str | os.PathLike):
         traced = live.exported(origin, x)
         imported = live.imported(traced)
-        return imported.values, of_program(traced, imported.program.batch)
+        return _counterparts(network, imported), of_program(traced, imported.program.batch)
     path, written_in = Path(origin), language(origin)
     if written_in == "onnx":
         asked = network.provenance
         imported = onnx_file.imported(path, output=asked.get("output"), shape=asked.get("shape"))
-        return imported.values, of_onnx(path, imported.program)
+        return _counterparts(network, imported), of_onnx(path, imported.program)
     if written_in == "torch.export":
         imported = exported.imported(path)
-        return imported.values, of_saved_program(path, imported.program.batch)
+        return _counterparts(network, imported), of_saved_program(path, imported.program.batch)
     names = {node.name: node.name for node in network.nodes} | {network.top: ""}
-    return names, of_torchvision(path, str(network.provenance.get("architecture", "")))
+    outputs = network.shapes[network.top][0]
+    return names, of_torchvision(path, str(network.provenance.get("architecture", "")), outputs)
+
+
+def _counterparts(network: Network, imported: Imported) -> Mapping[str, str]:
+    """Say what the nodes are in the origin; the output is the output, whatever it is called."""
+    return {**imported.values, network.top: imported.program.output}

@@ -11,6 +11,7 @@ height 1, and is made that only where a layer asks for an image (`Draft.image`, 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 from lrpref.errors import BadNetwork, LrprefError
 from lrpref.fold import merge_padding
 from lrpref.kernels.operations import Array
-from lrpref.layers import BatchNorm, Layer, Reshape, Shape
+from lrpref.layers import BatchNorm, HardSigmoid, HardSwish, Layer, Reshape, Shape, Sigmoid, SiLU
 from lrpref.network import INPUT, LARGEST, MAX_NODES, Network, Node
 from lrpref.preprocessing import Preprocessing
 from lrpref.weights_import.checkpoint import MAX_GROWTH, SMALL
@@ -167,12 +168,15 @@ class Draft:
     ----------
     declared : tuple of int or None
         One sample of the result of the call at hand, as the foreign graph states it.
+    readers : Counter of str
+        How often calls read what a node gives.
     """
 
     def __init__(self, batch: int, shape: Shape, budget: int = SMALL) -> None:
         self.batch = batch
         self._left = budget
         self.declared: Shape | None = None
+        self.readers = Counter[str]()
         self.nodes: list[Node] = []
         self.shapes: dict[str, Shape] = {INPUT: shape}
         self._made: dict[str, Node] = {}
@@ -281,6 +285,22 @@ class Draft:
             The node; None for the input.
         """
         return self._made.get(value.node)
+
+    def absorbing(self, value: Value) -> Node | None:
+        """
+        Find the node that computes a value, if that is free to compute what follows too.
+
+        Parameters
+        ----------
+        value : Value
+            What the call at hand reads.
+
+        Returns
+        -------
+        Node or None
+            The node; None where anything else reads it, as relevance would then find two layers for one.
+        """
+        return self._made.get(value.node) if self.readers[value.node] <= 1 else None
 
     def image(self, value: Value) -> Value:
         """
@@ -406,6 +426,40 @@ def register(table: Table, *operators: str) -> Callable[[Handler], Handler]:
     return keep
 
 
+_GATES: dict[type[Layer], Layer] = {Sigmoid: SiLU(), HardSigmoid: HardSwish()}
+
+
+def gated(draft: Draft, a: Value, b: Value) -> Value:
+    """
+    Multiply two values that depend on the input: x sigmoid(x), which graphs write in two, is `SiLU`.
+
+    Parameters
+    ----------
+    draft : Draft
+        The network in the making.
+    a, b : Value
+        The factors.
+
+    Returns
+    -------
+    Value
+        Their product.
+
+    Raises
+    ------
+    Unsupported
+        If it is any other product.
+    """
+    for value, gate in ((a, b), (b, a)):
+        made = draft.made(gate)
+        if made is not None and type(made.layer) in _GATES and made.inputs == (value.node,):
+            return draft.each(_GATES[type(made.layer)], value)
+    raise Unsupported(
+        "a product of two values that both depend on the input (a gate, squeeze-and-excitation, attention): "
+        "LRP has no agreed rule for products"
+    )
+
+
 @dataclass(frozen=True)
 class Imported:
     """
@@ -469,7 +523,10 @@ def make(
     draft = Draft(program.batch, sample, MAX_GROWTH * own + SMALL)
     known: dict[str, Any] = {**program.constants, program.input: Value(INPUT, sample)}
     faults: dict[str, list[str]] = {}
-    for call in program.needed():
+    calls = program.needed()
+    reads = Counter(name for call in calls for name in call.reads())
+    reads[program.output] += 1
+    for call in calls:
         declared = [_sample(program.shapes.get(result), program.batch) for result in call.results]
         draft.begin(call, declared[0])
         try:
@@ -484,6 +541,9 @@ def make(
                 raise type(error)(f"{where}: {error}") from None
             results = [None] * len(call.results)
         known |= dict(zip(call.results, results, strict=True))
+        for value, result in zip(call.results, results, strict=True):
+            if isinstance(result, Value):
+                draft.readers[result.node] += reads[value]
     if faults:
         raise BadNetwork(_told(faults))
     return _finish(draft, program, known, name, tuple(classes), preprocessing, provenance or {})

@@ -38,17 +38,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from lrpref import data
 from lrpref.errors import BadNetwork
+from lrpref.kernels.operations import Array
 from lrpref.layers import Shape
 from lrpref.network import INPUT, MAX_AXES
 from lrpref.preprocessing import Preprocessing
 from lrpref.tables import fill, within
-from lrpref.weights_import.recipes import Recipe, recipe
+from lrpref.weights_import.recipes import Conv2d, Dense, Recipe, recipe
 
 Document = dict[str, Any]
 """Tables, lists, strings, numbers and booleans: what `tomllib` makes of a TOML file."""
@@ -182,6 +183,29 @@ class Architecture:
             return name
         parts = "|".join(map(re.escape, self.renamed))
         return re.sub(rf"(?<![^.])({parts})(?![^.])", lambda found: self.renamed[found[0]], name)
+
+    def with_outputs_of(self, tensors: Mapping[str, Array]) -> Architecture:
+        """
+        Take the number of outputs from a file: of a network that was trained on for other classes.
+
+        Parameters
+        ----------
+        tensors : mapping of str to ndarray
+            The file's, as this architecture spells them.
+
+        Returns
+        -------
+        Architecture
+            With as many outputs as the file's last layer has; then without the names of the classes.
+        """
+        for i, (place, its_recipe) in reversed(list(enumerate(self.nodes))):
+            if isinstance(its_recipe, Dense | Conv2d):
+                weight = tensors.get(place.tensor("weight"))
+                if weight is None or not weight.ndim or len(weight) in (0, its_recipe.out):
+                    return self
+                scores = (place, replace(its_recipe, out=len(weight)))
+                return replace(self, nodes=(*self.nodes[:i], scores, *self.nodes[i + 1 :]), classes=())
+        return self
 
     def leaves_out(self, name: str) -> bool:
         """

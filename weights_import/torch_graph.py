@@ -28,7 +28,8 @@ IMPOSSIBLE = "changed in place"
 VIEWS = frozenset(
     f"aten.{name}"
     for name in (
-        "alias.default", "chunk.default", "contiguous.default", "detach.default", "detach_.default",
+        "alias.default", "channel_shuffle.default", "chunk.default", "contiguous.default",
+        "detach.default", "detach_.default",
         "flatten.using_ints", "narrow.default", "numpy_T.default", "permute.default", "reshape.default",
         "select.int", "slice.Tensor", "split.Tensor", "split_with_sizes.default", "squeeze.default",
         "squeeze.dim", "squeeze.dims", "swapaxes.default", "t.default", "to.device", "to.dtype",

@@ -24,6 +24,7 @@ from lrpref.weights_import.program import (
     Table,
     Unsupported,
     Value,
+    gated,
     register,
     size,
     whole,
@@ -351,7 +352,9 @@ def _subtract_from(draft: Draft, self: Any, other: Any, alpha: float = 1) -> Any
 
 @_aten("mul.Tensor", "mul.Scalar")
 def _multiply(draft: Draft, self: Any, other: Any) -> Any:
-    """A product with a constant: a number, or one for each channel."""
+    """A product with a constant: a number, or one for each channel; x * sigmoid(x) is `SiLU`."""
+    if isinstance(self, Value) and isinstance(other, Value):
+        return gated(draft, self, other)
     if isinstance(self, Value):
         return _affine(draft, self, _constant(other, "a product"))
     return _affine(draft, other, self) if isinstance(other, Value) else _folded(np.multiply, self, other)
