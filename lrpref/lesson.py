@@ -166,11 +166,12 @@ def sheets(lesson: Lesson, top: int) -> list[Sheet]:
     if isinstance(lesson, LayerTrace):
         return _layer_sheets(lesson, top)
     assert isinstance(lesson, Trace)
-    made = [_share_sheet(lesson, i, top) for i in range(len(lesson.shares))]
-    return made if len(made) == 1 else [*made, _sum_sheet(lesson, top)]
+    alone = sum(not _is_zero(share.R) for share in lesson.shares) == 1
+    made = [_share_sheet(lesson, i, top, alone) for i in range(len(lesson.shares))]
+    return made if alone else [*made, _sum_sheet(lesson, top)]
 
 
-def _share_sheet(trace: Trace, which: int, top: int) -> Sheet:
+def _share_sheet(trace: Trace, which: int, top: int, alone: bool) -> Sheet:
     """The four steps of one share: a row for each connection."""
     share = trace.shares[which]
     title = _share_title(trace, which)
@@ -185,7 +186,7 @@ def _share_sheet(trace: Trace, which: int, top: int) -> Sheet:
     columns.append(("z_jk", share.z_jk, share.z_jk))
     columns += [(f"{mark}c_j", term.c, None) for term, mark in zip(terms, _marks(terms), strict=True)]
     columns.append(("R_j<-k", share.relevance, share.relevance))
-    if len(trace.shares) == 1:
+    if alone:
         columns.append(("R_j in all", trace.totals, None))
     booked = {"z_jk": share.b, "R_j<-k": share.accounts["bias"]}
     foot = [("bias, j = 0", booked)] if not _is_zero(share.b) else []
@@ -205,12 +206,12 @@ def _working(share: ShareTrace) -> list[Term]:
 def _share_title(trace: Trace, which: int) -> str:
     share = trace.shares[which]
     left = [term.name for term in share.terms if not any(term is kept for kept in _working(share))]
-    texts = ["the four steps"]
-    if len(trace.shares) > 1:
-        texts = [f"share {which + 1} of {len(trace.shares)}, coefficient {number(share.coefficient)[0]}"]
+    name = f"share {which + 1} of {len(trace.shares)}" if len(trace.shares) > 1 else "the four steps"
     if share.gate:
-        is_open = "open" if not _is_zero(share.R) else "shut: it receives nothing"
-        texts.append(f"for z_k {'>' if share.gate > 0 else '<'} 0, {is_open}")
+        name += f", for z_k {'>' if share.gate > 0 else '<'} 0"
+    if share.gate and _is_zero(share.R):
+        return f"{name}: it receives nothing"
+    texts = [name] if share.coefficient == 1 else [f"{name}, coefficient {number(share.coefficient)[0]}"]
     if left:
         texts.append(f"left out, 0 everywhere: {', '.join(left)}")
     if not _is_zero(share.from_bias):
@@ -241,7 +242,7 @@ def _layer_sheets(trace: LayerTrace, top: int) -> list[Sheet]:
         rows.append([(f"{len(upper) - top} more", ""), number(rest), *[EMPTY] * len(names)])
     foot = [[("sum", ""), number(trace.R), *[EMPTY] * len(names)]]
     columns: list[Column] = [("a_j", trace.a, None)]
-    columns += [(f"c_j of {name}", c, None) for name, c in trace.c]
+    columns += [(f"{marks[i]}c_j of {name}", c, None) for i, name, c in trace.c if not equal(c, 0).all()]
     columns.append(("R_j", trace.relevance, trace.relevance))
     lower = _sheet("steps 3 and 4: the lower neurons", trace.lower, columns, _booked(trace, "R_j"),
                    trace.relevance, top)  # fmt: skip
@@ -313,14 +314,14 @@ def steps(lesson: Lesson) -> list[Step]:
     back = getattr(Reference, f"{lesson.operation}_transpose")
     plain = isinstance(lesson.applied, Zero)
     p, w, q, over_terms = ("a_j", "w_jk", "", "") if plain else ("p_j", "w'_jk", "q ", "sum_terms ")
-    over_k = "sum_k " if isinstance(lesson, LayerTrace) else ""
+    R_j, over_k = ("R_j", "sum_k ") if isinstance(lesson, LayerTrace) else ("R_j<-k", "")
     divided = "R_k / z_k" if lesson.applied.stabilizer == NOTHING else "R_k / (z_k + stabilizer)"
     return [
         Step("Step 1: forward", f"z_k = {over_terms}sum_j {p} {w} + b_k", told[0],
              [Reference.preactivation, forward]),
         Step("Step 2: divide", f"s_k = {divided}", told[1], [Reference.divide]),
         Step("Step 3: backward", f"c_j = {over_k}{w} s_k", told[2], [back]),
-        Step("Step 4: multiply", f"R_j = {q}{over_terms}{p} c_j", told[3], [Reference.redistribute]),
+        Step("Step 4: multiply", f"{R_j} = {q}{over_terms}{p} c_j", told[3], [Reference.redistribute]),
     ]  # fmt: skip
 
 
@@ -435,10 +436,10 @@ def _step_block(step: Step) -> Html:
 
 def _html(sheet: Sheet) -> Html:
     if not sheet.headings:
-        return report.paragraph(f"{sheet.title}.")
+        return report.paragraph(report.subscripts(sheet.title))
     rows, foot = ([[_hinted(cell) for cell in row] for row in part] for part in (sheet.rows, sheet.foot))
     headings = [report.subscripts(name) for name in sheet.headings]
-    return report.table(headings, rows, caption=sheet.title, foot=foot)
+    return report.table(headings, rows, caption=report.subscripts(sheet.title), foot=foot)
 
 
 def _hinted(cell: Cell) -> str:

@@ -98,7 +98,7 @@ def subscripts(text: str) -> Html:
     Parameters
     ----------
     text : str
-        Letters with subscripts behind underscores.
+        Single letters, and eps, may have subscripts behind underscores.
 
     Returns
     -------
@@ -107,7 +107,8 @@ def subscripts(text: str) -> Html:
     """
     for plain, sign in (("sum_", "Σ_"), ("<-", "←"), (" - ", " − "), (" * ", " × "), ("'", "′")):
         text = text.replace(plain, sign)
-    return Html(re.sub(r"_(?:{([^}]*)}|(\w+(?:←\w+)?))", r"<sub>\1\2</sub>", html.escape(text)))
+    letter = r"(?<![\w.])((?:[A-Za-zΣ]|eps)′?)_"  # a node's name may have underscores, too
+    return Html(re.sub(letter + r"(?:{([^}]*)}|(\w+(?:←\w+)?))", r"\1<sub>\2\3</sub>", html.escape(text)))
 
 
 def code(text: str, caption: str = "") -> Html:
@@ -146,7 +147,7 @@ def table(
         One for each column.
     rows : sequence of sequence of str or Html
         The cells.
-    caption : str
+    caption : str or Html
         What the table shows.
     foot : sequence of sequence of str or Html
         Rows of sums.
@@ -321,7 +322,7 @@ img { max-width: 100%; height: auto; }
 .beside { display: grid; gap: 0 2rem; }
 @media (min-width: 60rem) { .beside { grid-template-columns: 2fr 3fr; } }
 .beside > div { min-width: 0; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; margin: .6rem 0 1.4rem; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .2rem .7rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { color: var(--quiet); font-weight: 600; border-bottom: 2px solid var(--line); }

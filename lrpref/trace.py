@@ -258,12 +258,12 @@ class LayerTrace(Lesson):
         See there.
     neurons : list of Upper
         Steps 1 and 2 of every neuron at which something arrives.
-    c : list of (str, ndarray of shape (M,))
-        Step 3 for each term of each share: what p is, and c_j = sum_k w_jk s_k.
+    c : list of (int, str, ndarray of shape (M,))
+        Step 3 for each term of each share: which share, what p is, and c_j = sum_k w_jk s_k.
     """
 
     neurons: list[Upper]
-    c: list[tuple[str, Array]]
+    c: list[tuple[int, str, Array]]
 
 
 def trace(
@@ -365,8 +365,10 @@ class _Place:
         self.reads = canonical.node(self.name).inputs
         self.inputs, self.z = [values[name] for name in self.reads], values[self.name]
         self.prepared = plan.prepared[self.name]
+        self.kind = self.prepared.layer.kind
         if plan.merges_ratios and self.name == canonical.top:
             self._see_ratios(e, sample)
+            self.kind = f"{self.kind} with a layer of ratios z_ck = y_c - y_k on top"
         self.layer, self.rule = self.prepared.layer, self.prepared.rule
         # all that is read, one after the other, as one vector
         home = [kernels.download(x) for x in self.inputs]
@@ -451,7 +453,7 @@ class _Place:
         R = _sum(arriving.ravel(), arriving.flat[0] * 0)
         engine, row = self._step(self.R)
         neurons, bound = list[Upper](), 0.0
-        c: dict[tuple[int, int], tuple[str, Array]] = {}
+        c: dict[tuple[int, int], tuple[int, str, Array]] = {}
         accounts = dict.fromkeys(ACCOUNTS, R * 0)
         self._check_size()
         for k in map(tuple, np.argwhere(~(arriving == 0)).tolist()):  # an exact 0 hands on nothing
@@ -464,7 +466,7 @@ class _Place:
             for i, share in enumerate(shares):
                 handed[places] += share.relevance
                 for t, term in enumerate(share.terms):
-                    c.setdefault((i, t), (term.name, zeros_like(self.a)))[1][places] += term.c
+                    c.setdefault((i, t), (i, term.name, zeros_like(self.a)))[2][places] += term.c
             accounts = {name: accounts[name] + took[name] for name in ACCOUNTS}
             bound += self._rounding(shares)
         if self.linear is None:
@@ -478,7 +480,7 @@ class _Place:
         way = str(self.rule) if self.linear is not None else self.layer.way
         operation = "" if self.linear is None else self.linear.operation.name
         return {
-            "node": self.name, "layer": self.layer.kind, "rule": way, "applied": self.rule,
+            "node": self.name, "layer": self.kind, "rule": way, "applied": self.rule,
             "operation": operation, "dtype": self.arithmetic.name, "engine": self.engine.name,
             "R": R, "relevance": handed, "accounts": accounts,
             "residual": R - _sum(handed, R * 0) - sum(accounts.values(), R * 0),
