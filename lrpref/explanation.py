@@ -326,7 +326,9 @@ def _warnings(plan: Plan, classes: Array | None, ledger: Ledger, x: Array) -> li
     if canonical.top not in (network.top, canonical.merged.get(network.top)):
         what = "the score before it is" if plan.head == "score" else f"the {plan.head} are"
         notes.append(f"the final softmax '{network.top}' is dropped: {what} explained")
-    singular = [n.name for n in network.nodes if isinstance(n.layer, Activation) and n.layer.singular()]
+    reached = {row.node for row in ledger if (row.arriving != 0).any()}  # the gates of an LSTM are not
+    activations = [n for n in network.nodes if isinstance(n.layer, Activation) and n.name in reached]
+    singular = [n.name for n in activations if n.layer.singular()]  # type: ignore[attr-defined]
     if singular:
         notes.append(f"g(0) is not 0 at {', '.join(singular)}: LRP-0 is singular where z is near 0")
     unfolded = [n.name for n in canonical.nodes if isinstance(n.layer, BatchNorm)]

@@ -1344,7 +1344,7 @@ class Concat(_Moved):
         return np.concatenate(inputs, axis=self.axis + 1)
 
     def _back(self, R: Array, shapes: Sequence[Shape]) -> list[Array]:
-        ends = np.cumsum([shape[self.axis + 1] for shape in shapes])[:-1]
+        ends = np.cumsum([shape[self.axis + 1] for shape in shapes])[:-1].tolist()
         return np.split(R, ends, axis=self.axis + 1)
 
 

@@ -226,6 +226,17 @@ def bounds(nn: Any, F: Any) -> Any:
     return wrapped(function)
 
 
+@of(3, 5, 4)
+def gates_of_their_own_value(nn: Any, F: Any) -> Any:
+    """Written in two: SiLU and HardSwish."""
+
+    def function(x: Any) -> Any:
+        y = x * x.sigmoid()
+        return F.hardsigmoid(y) * y
+
+    return wrapped(function)
+
+
 @of(3, 4)
 def prelu(nn: Any, F: Any) -> Any:
     return nn.PReLU()
@@ -465,7 +476,7 @@ def test_operator(case: str, tmp_path: Path) -> None:
 
 DECOMPOSED_AWAY = {
     "functions": "into products", "bounds": "into a bound on one side", "prelu": "into a comparison",
-    "in_place_modules": "into products",
+    "in_place_modules": "into products", "gates_of_their_own_value": "into a bound on one side",
 }  # fmt: skip
 """Cases whose operators `run_decompositions` takes apart into unsupported ones, such as x * sigmoid(x)."""
 
@@ -682,7 +693,7 @@ def test_all_that_is_unsupported_is_listed() -> None:
 
         def forward(self, x: Any) -> Any:
             y = self.norm(x)
-            return torch.cumsum(self.pool(y * y.sigmoid()), 1)
+            return torch.cumsum(self.pool(y * y.tanh()), 1)
 
     line = refusal(nn.Sequential(nn.Conv2d(3, 4, 1), Gate()).eval(), 1, 3, 9, 9)
     assert line.startswith("4 things in it cannot be read: ")

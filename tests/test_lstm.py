@@ -8,9 +8,11 @@ from pathlib import Path
 import flint
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import lrpref
 from lrpref import beyond, exact
+from lrpref.cli import app
 from lrpref.errors import BadInput, BadNetwork, BadWeights
 from lrpref.kernels.reference import REFERENCE
 from lrpref.layers import Dense, Gate, ReLU, State
@@ -84,6 +86,18 @@ def test_the_network_computes_the_formulas():
     for t, step in enumerate(trace):
         for what in ("z_g", "kept", "written", "c", "h"):
             assert values[f"l0.t{t}.{what}"][0] == pytest.approx(step[what], abs=1e-14)
+
+
+def test_layers_and_directions():
+    weights = drawn(3, 2, layers=2, directions=2, seed=22)
+    x, start = np.random.default_rng(23).normal(size=(5, 3)), (np.zeros(2), np.zeros(2))
+    tokens = x
+    for number in range(2):
+        ahead = [step["h"] for step in run(weights, f"l{number}", tokens, *start)]
+        back = [step["h"] for step in run(weights, f"l{number}_reverse", tokens[::-1], *start)]
+        tokens = np.concatenate([ahead, back[::-1]], axis=1)
+    # as above, and one layer more
+    assert beyond.unroll(weights, 5).forward(x[None])[0] == pytest.approx(tokens, abs=1e-14)
 
 
 def test_relevance_is_signal_take_all():
@@ -295,6 +309,16 @@ def test_bad_weights(weights, options, error, text):
 def test_a_sequence_of_another_length():
     with pytest.raises(BadInput, match=r"input is \(1, 0, 3\), wants \(N, 3, 3\)"):
         lrpref.explain(beyond.unroll(drawn(3, 2), 3), np.zeros((1, 0, 3)))
+
+
+def test_the_command_line_refuses_an_empty_sequence(tmp_path):
+    beyond.unroll(drawn(3, 2), 3).save(tmp_path / "lstm.safetensors")
+    np.save(tmp_path / "x.npy", np.zeros((1, 0, 3)))
+    given = ["--model", str(tmp_path / "lstm.safetensors"), "--input", str(tmp_path / "x.npy")]
+    done = CliRunner().invoke(app, ["explain", *given, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert "input is (1, 0, 3), wants (N, 3, 3)" in " ".join(done.stderr.split())
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_a_gate_and_its_signal_have_one_shape():

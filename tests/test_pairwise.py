@@ -228,7 +228,7 @@ def test_channels_are_summed():
 def test_patches_that_do_not_fit(patch):
     network = convolutional(np.random.default_rng(9))
     found = beyond.match(network, network, np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), "lrp-0")
-    with pytest.raises(BadInput, match="at most 3 is wanted, the size of the image"):
+    with pytest.raises(BadInput, match=r"patch is .*: 1 to 3 pixels are wanted"):
         found.patches(patch)
 
 

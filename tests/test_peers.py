@@ -258,7 +258,9 @@ def test_activation_and_gradient_are_those_of_torch(layer: layers.Layer) -> None
 def test_every_kind_of_layer_is_compared() -> None:
     draw = Draw(lambda low, high: low, np.random.default_rng(0))
     drawn = {getattr(draw, kind)()[0].kind for kind in KINDS}
-    assert drawn | {layer.kind for layer in ACTIVATIONS} == set(layers.LAYERS)
+    # what models beyond networks are made of is compared with their own originals
+    beyond = {"SoftMin", "Discriminants", "SquaredDistances", "Gate", "State"}
+    assert drawn | {layer.kind for layer in ACTIVATIONS} == set(layers.LAYERS) - beyond
 
 
 # Rules, on one layer

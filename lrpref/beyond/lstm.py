@@ -83,7 +83,7 @@ def unroll(
     layers = _layers(weights, prefix, state)
     graph = _Graph()
     embedding = layers[0][0].reads
-    tokens = [graph.token(t, int(length), embedding) for t in range(length)]
+    tokens = [graph.token(t, embedding) for t in range(length)]
     for number, cells in enumerate(layers):
         said = [graph.run(cell, tokens) for cell in cells]
         tokens = [graph.join(f"l{number}.t{t}", at_t) for t, at_t in enumerate(zip(*said, strict=True))]
@@ -141,11 +141,10 @@ class _Graph:
         self.nodes[name] = Node(name, layer, inputs)
         return name
 
-    def token(self, t: int, length: int, size: int) -> str:
+    def token(self, t: int, size: int) -> str:
         """Vector t of the input."""
-        if length > 1:
-            row = self.add(f"x.t{t}.row", Slice((t, 0), (t + 1, size), (1, 1)), INPUT)
-        return self.add(f"x.t{t}", Reshape((size,)), row if length > 1 else INPUT)
+        row = self.add(f"x.t{t}.row", Slice((t, 0), (t + 1, size), (1, 1)), INPUT)
+        return self.add(f"x.t{t}", Reshape((size,)), row)
 
     def run(self, cell: _Cell, tokens: Sequence[str]) -> list[str]:
         """All steps of a cell in its direction: h at each token."""

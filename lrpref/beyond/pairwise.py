@@ -57,12 +57,9 @@ class Pairs:
     table : ndarray, shape (I + B, J + B)
         Relevance of each pair; the last B rows and columns are the accounts of `BOOKED`. Its sum is the
         similarity.
-    shapes : pair of tuple of int
-        Shapes of one sample of x and of x'.
     """
 
     table: Array
-    shapes: tuple[tuple[int, ...], tuple[int, ...]]
 
     @property
     def relevance(self) -> Array:
@@ -87,8 +84,6 @@ class Side:
 
     Parameters
     ----------
-    x : ndarray of float64, shape (1, ...)
-        The input.
     features : ndarray, shape (M,)
         phi(x), without the features that are 0 on either side: their products are 0.
     relevance : ndarray, shape (M, ...)
@@ -97,7 +92,6 @@ class Side:
         What the accounts of `BOOKED` took.
     """
 
-    x: Array
     features: Array
     relevance: Array
     booked: Array
@@ -130,7 +124,7 @@ class Side:
         if len(shape) != 2:
             raise BadInput(f"the input is {self.relevance.shape[1:]}: only images (C, H, W) have patches")
         if not isinstance(patch, int | np.integer) or not 1 <= patch <= min(shape):
-            raise BadInput(f"patch is {patch!r:.60}: at most {min(shape)} is wanted, the size of the image")
+            raise BadInput(f"patch is {patch!r:.60}: 1 to {min(shape)} pixels are wanted, as the image has")
         rows, columns = (np.arange(0, size, patch) for size in shape)
         return np.add.reduceat(np.add.reduceat(self.relevance.sum(axis=1), rows, axis=1), columns, axis=2)
 
@@ -168,8 +162,7 @@ class Match:
         Pairs
             A number for each pair of features: for small inputs.
         """
-        table = self.left.factor.T @ self.right.factor
-        return Pairs(table, (self.left.relevance.shape[1:], self.right.relevance.shape[1:]))
+        return Pairs(self.left.factor.T @ self.right.factor)
 
     def patches(self, patch: int) -> Array:
         """
@@ -304,7 +297,7 @@ def second_order(
         for shares, shares_other in itertools.zip_longest(one.shares(), two.shares()):
             table = table if shares is None else shares.T @ table
             table = table if shares_other is None else table @ shares_other
-    return Pairs(table, (left.input_shape, right.input_shape))
+    return Pairs(table)
 
 
 class _Branch:
@@ -327,7 +320,7 @@ class _Branch:
         """One LRP pass for each feature, many at once."""
         parts = [self._part(some) for some in np.split(shared, range(BATCH, len(shared), BATCH))]
         relevance, booked = (np.concatenate(those) for those in zip(*parts, strict=True))
-        return Side(self.x, self.phi[shared], relevance, booked)
+        return Side(self.phi[shared], relevance, booked)
 
     def _part(self, some: Array) -> tuple[Array, Array]:
         R = zeros((len(some), len(self.phi)), self.phi)
@@ -394,14 +387,14 @@ def draw_pairs(
     patch : int
         Its size of patches.
     strongest : int
-        How many pairs are drawn, those of largest |R|: red for the similarity, blue against it.
+        How many pairs are drawn, those of largest magnitude: red for the similarity, blue against it.
     title : str
         What stands above.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The wider a line, the larger |R|.
+        The wider a line, the larger the magnitude.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import ConnectionPatch
@@ -412,10 +405,11 @@ def draw_pairs(
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
         axes.set_axis_off()
     R, sizes = exact.as_float(table), [picture.shape[:2] for picture in pictures]
+    largest = abs(R).max() or 1.0
     order = abs(R).argsort(axis=None)[::-1][:strongest]
     for number in reversed(order):  # the strongest last, on top
         place = np.unravel_index(number, R.shape)
-        width, colour = 3 * abs(R[place]) / abs(R).max(), "#b2182b" if R[place] > 0 else "#2166ac"
+        width, colour = 3 * abs(R[place]) / largest, "#b2182b" if R[place] > 0 else "#2166ac"
         (ya, xa), (yb, xb) = (
             [_middle(int(cell), patch, length) for cell, length in zip(cells, size, strict=True)]
             for cells, size in zip((place[:2], place[2:]), sizes, strict=True)
