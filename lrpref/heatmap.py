@@ -67,8 +67,8 @@ def draw(explanation: Explanation) -> Any:
     figure = Figure(figsize=(9.6, 0.6 + 4.3 * n), layout="constrained", dpi=110)
     axes = figure.subplots(n, 2, squeeze=False)
     for sample, (left, right) in enumerate(axes):
-        _draw_input(left, explanation, sample)
-        image = _draw_relevance(right, explanation, sample)
+        draw_input(left, explanation, sample)
+        image = draw_relevance(right, explanation, sample)
         if image is not None:
             bar = figure.colorbar(image, ax=right, shrink=0.85, format="%.2g", extend="both")
             bar.set_label("relevance per pixel, in the unit of the score")
@@ -102,12 +102,12 @@ def side_by_side(explanations: Sequence[Explanation], title: str = "") -> Any:
     down = -(-(len(explanations) + 1) // across)
     figure = Figure(figsize=(3.3 * across, 0.5 + 3.6 * down), layout="constrained", dpi=110)
     first, *others = figure.subplots(down, across, squeeze=False).ravel()
-    _draw_input(first, explanations[0], 0)
+    draw_input(first, explanations[0], 0)
     for axes, explanation in itertools.zip_longest(others, explanations):
         if explanation is None:
             axes.axis("off")
             continue
-        _draw_relevance(axes, explanation, 0)
+        draw_relevance(axes, explanation, 0)
         R = exact.as_float(explanation.relevance[0])
         signs = f"{R[R > 0].sum():+.2g} {-abs(R[R < 0].sum()):+.2g} = {R.sum():.2g}"
         axes.set_title(f"{explanation.composite}\n{signs}", fontsize=10)
@@ -115,7 +115,19 @@ def side_by_side(explanations: Sequence[Explanation], title: str = "") -> Any:
     return figure
 
 
-def _draw_input(axes: Any, explanation: Explanation, sample: int) -> None:
+def draw_input(axes: Any, explanation: Explanation, sample: int) -> None:
+    """
+    Draw an input: a picture as it was before its preprocessing, a vector as bars.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where.
+    explanation : Explanation
+        Whose input.
+    sample : int
+        Which sample of the batch.
+    """
     x, preprocessing = explanation.x[sample], explanation.network.preprocessing
     if x.ndim != 3:
         axes.bar(range(x.size), exact.as_float(x).ravel(), color="0.4")
@@ -129,7 +141,24 @@ def _draw_input(axes: Any, explanation: Explanation, sample: int) -> None:
     axes.set_title("input", fontsize=10)
 
 
-def _draw_relevance(axes: Any, explanation: Explanation, sample: int) -> Any:
+def draw_relevance(axes: Any, explanation: Explanation, sample: int) -> Any:
+    """
+    Draw the relevance of an input, on its own scale.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where.
+    explanation : Explanation
+        Whose relevance.
+    sample : int
+        Which sample of the batch.
+
+    Returns
+    -------
+    matplotlib.image.AxesImage or None
+        The heatmap; None where a vector's bars are drawn.
+    """
     axes.set_title(_headline(explanation, sample), fontsize=10)
     if explanation.x.ndim != 4:
         R = exact.as_float(explanation.relevance[sample]).ravel()

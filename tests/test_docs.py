@@ -11,7 +11,7 @@ from lrpref.rules import RULES
 ROOT = Path(__file__).parent.parent
 
 
-PAGES = ("ledger", "rules", "theory", "baselines", "log_odds", "beyond", "trace", "backends")
+PAGES = ("ledger", "rules", "theory", "baselines", "log_odds", "beyond", "trace", "figures", "backends")
 
 
 @pytest.mark.parametrize("page", [*(f"docs/{name}.md" for name in PAGES), "README.md"])

@@ -1,4 +1,4 @@
-"""Draw docs/images/shattered.png and docs/images/spurious.png: what is wrong with gradients, and with data.
+"""Draw docs/images/shattered.png: what is wrong with gradients.
 
     python tools/draw_theory.py [FOLDER]
 """
@@ -16,7 +16,7 @@ import lrpref
 from lrpref import data
 from lrpref.heatmap import png
 from lrpref.network import Network
-from lrpref.theory import shattered, spurious, training
+from lrpref.theory import shattered, training
 
 POINTS = 64
 PAIRS = ((9, 200), (0, 7), (100, 150), (300, 310), (450, 20))
@@ -66,34 +66,9 @@ def draw_shattered() -> Figure:
     return figure
 
 
-def draw_spurious() -> Figure:
-    """Draw the data, the two networks' decisions, and what LRP says of them."""
-    figure = Figure(figsize=(9.6, 3.6), layout="constrained", dpi=110)
-    current = spurious.current(1)
-    true = spurious.cleaned(current, 1)
-    names = ("trained on the data", "retrained on cleaned data")
-    outcomes = dict(zip(names, spurious.demonstration(), strict=True))
-    *maps, bars = figure.subplots(1, 3)
-    grid = np.stack(np.meshgrid(np.linspace(-4, 4, 200), np.linspace(-4, 4, 200)), axis=-1)
-    for axes, (name, outcome), points in zip(maps, outcomes.items(), (current, true), strict=True):
-        decision = outcome.network.forward(grid.reshape(-1, 2)).argmax(axis=1).reshape(200, 200)
-        axes.contourf(grid[..., 0], grid[..., 1], decision, levels=1, colors=["#d1e5f0", "#fddbc7"])
-        for label, colour in ((0, "#2166ac"), (1, "#b2182b")):
-            axes.scatter(*points.x[points.labels == label].T, s=4, color=colour)
-        axes.set(xlabel="x1, which generalizes", ylabel="x2, which is spurious", aspect="equal")
-        right = f"right: {outcome.on_current:.0%} like the data, {outcome.on_true:.0%} in truth"
-        axes.set_title(f"{name}\n{right}", fontsize=9)
-    bars.bar(range(2), [outcome.share for outcome in outcomes.values()], color="#8073ac", width=0.6)
-    bars.set_xticks(range(2), ["before", "after"])
-    bars.set_ylim(0, 1)
-    bars.set_title("share of |R| on x2 (LRP-0)", fontsize=9)
-    return figure
-
-
 def main(folder: Path) -> None:
-    """Draw both."""
+    """Draw it."""
     (folder / "shattered.png").write_bytes(png(draw_shattered()))
-    (folder / "spurious.png").write_bytes(png(draw_spurious()))
 
 
 if __name__ == "__main__":
