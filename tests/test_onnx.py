@@ -815,7 +815,7 @@ def test_all_that_is_not_supported_is_said_at_once_with_its_nodes(file):
         "PRelu with several slopes: one for all channels is read (node first)",
         "operator com.microsoft.Thing (node second)",
         "MaxPool with dilations (2, 2): 1 is read (node third)", "operator Erf (nodes fourth, seventh)",
-        "Mul of two values", "(node fifth)", "Flatten with axis 2", "Nothing was imported",
+        "a product of two values", "(node fifth)", "Flatten with axis 2", "Nothing was imported",
     ):  # fmt: skip
         assert part in line
 
