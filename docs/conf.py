@@ -18,7 +18,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
-suppress_warnings = ["myst.header"]
+suppress_warnings = ["myst.header", "ref.python"]  # w and s are names of many things
 
 # What the records say today, for backends.md.
 rows = [f"| `{kernel.unit}` | `{' '.join(kernel.options)}` | {kernel} |" for kernel in status()]

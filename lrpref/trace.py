@@ -284,7 +284,7 @@ def trace(
     node : str
         The layer.
     neuron : int, sequence of int, or "max"
-        Which neuron k: a flat index, or (channel, row, column); `max` is where |R_k| is largest.
+        Which neuron k: a flat index, or (channel, row, column); `max` is where R_k is farthest from 0.
     sample : int
         Which input of the batch.
     dtype : str, optional
