@@ -108,6 +108,12 @@ def _refusal(text: str) -> typer.Exit:
     return typer.Exit(2)
 
 
+def _progress(text: str = "{task.description}") -> Progress:
+    """Make a progress bar: for a terminal's stderr, and for nobody where that goes elsewhere."""
+    console, columns = Console(stderr=True), (TextColumn(text), BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, transient=True, console=console, disable=not console.is_terminal)
+
+
 def load_network(model: str, architecture: str | None = None, **options: Any) -> Network:
     """
     Load a network by name or from a file.
@@ -150,12 +156,17 @@ def _file_of(model: str) -> Path:
 
 def _packaged(name: str) -> Path:
     module, package = PACKAGED[name]
-    spec = importlib.util.find_spec(module)
-    folders = (spec.submodule_search_locations or []) if spec else []
-    found = [path for folder in folders for path in sorted(Path(folder).rglob("*.pth"))]
+    found = _shipped_with(module, "**/*.pth")
     if not found:
         raise BadWeights(f"network '{name}' comes with a package: pip install {package}")
     return found[0]
+
+
+def _shipped_with(module: str, pattern: str) -> list[Path]:
+    """Find the files that an installed package brings, without importing it."""
+    spec = importlib.util.find_spec(module)
+    folders = (spec.submodule_search_locations or []) if spec else []
+    return [path for folder in folders for path in sorted(Path(folder).glob(pattern))]
 
 
 def _load_recorded(entry: Mapping[str, Any], model: str | None, architecture: str | None) -> Network:
@@ -258,9 +269,7 @@ def explain(
     record.check_folder(out_folder, overwrite=overwrite)
     network = load_network(model, architecture)
     x = read_input(network, input)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as progress:
+    with _progress() as progress:
         task = progress.add_task("propagating relevance", total=len(network.nodes))
         explanation = lrpref.explain(
             network, x, read_target(network, target), composite, backend=backend, dtype=dtype, head=head,
@@ -464,9 +473,7 @@ def figures(
         subject = _subject(model, architecture, input, target)
     elif model or architecture or input or target != "max":
         raise BadInput(f"--model, --input and --target are for figures {' and '.join(OF_A_PICTURE)}")
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as progress:
+    with _progress() as progress:
         task = progress.add_task("drawing", total=len(names))
         for name in names:
             progress.update(task, description=f"drawing figure {name}")
@@ -494,9 +501,7 @@ def _subject(model: str | None, architecture: str | None, input: str | None, tar
 
 
 def _photograph() -> Path:
-    spec = importlib.util.find_spec("sklearn")
-    folders = (spec.submodule_search_locations or []) if spec else []
-    found = [path for folder in folders for path in Path(folder).glob(f"datasets/images/{PHOTOGRAPH}")]
+    found = _shipped_with("sklearn", f"datasets/images/{PHOTOGRAPH}")
     if not found:
         raise BadWeights(f"picture '{PHOTOGRAPH}' comes with a package: pip install scikit-learn")
     return found[0]
@@ -573,10 +578,8 @@ def convert(
 
 def _compared(network: Network, weights: str, x: Any) -> weights_import.Comparison:
     """Compare with the origin, and tell what was found."""
-    columns = (TextColumn("comparing: {task.description}"), BarColumn(), TimeElapsedColumn())
-    console, total = Console(stderr=True), weights_import.STEPS * (1 if x is None else 2)
-    with Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("reading the origin", total=total)
+    with _progress("comparing: {task.description}") as progress:
+        task = progress.add_task("reading the origin", total=weights_import.STEPS * (1 if x is None else 2))
 
         def tell(step: str) -> None:
             progress.update(task, advance=1, description=step)

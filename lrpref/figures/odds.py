@@ -10,6 +10,7 @@ from lrpref.explanation import Explanation, explain
 from lrpref.figures.drawing import GREY, Drawing, Subject, chosen, empty, label, signs, sums
 from lrpref.heads import HEADS
 from lrpref.heatmap import draw_input, draw_relevance
+from lrpref.kernels import elementwise
 from lrpref.kernels.operations import Array
 
 COMPOSITE = "chapter"
@@ -32,8 +33,7 @@ def probabilities(scores: Array) -> Array:
     ndarray, shape (K,)
         Their probabilities.
     """
-    exponents = np.exp(scores - scores.max())
-    return np.asarray(exponents / exponents.sum())
+    return elementwise.softmax(scores)
 
 
 def draw(subject: Subject) -> Drawing:
