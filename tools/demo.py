@@ -30,7 +30,7 @@ def main() -> None:
     out.print("The ledger says where f(x) went: docs/ledger.md explains it on three neurons.")
     for number, (what, arguments) in enumerate(RUNS, 1):
         out.rule(f"{number} of {len(RUNS)}", style="dim")
-        out.print(f"[bold]{what}[/]")
+        out.print(what, style="bold")
         shown = [a if a != CHINA else "china.jpg" for a in arguments]
         out.print(f"$ lrpref explain {' '.join(shown)}\n", style="dim")
         code = app(["explain", *arguments, "--overwrite"], standalone_mode=False)
