@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
+from matplotlib.contour import QuadContourSet
 from PIL import Image
 from typer.testing import CliRunner
 
 import lrpref
-from lrpref import cli, data, figures
+from lrpref import cli, data, figures, heatmap
 from lrpref.errors import BadInput
 from lrpref.figures import drawing, neuron, odds, procedure
 from lrpref.layers import Dense
@@ -64,10 +65,26 @@ def test_numbers_of_the_spurious_correlation(drawings):
     assert drawings["10.1"].caption.count("of 8 rectifiers trained on 400 points") == 1
 
 
-def test_points_of_the_spurious_correlation_are_all_drawn(drawings):
-    for axes in drawings["10.1"].figure.axes[:2]:
-        drawn = [c for c in axes.collections if isinstance(c, PathCollection)]
-        assert sum(len(c.get_offsets()) for c in drawn) == spurious.SAMPLES
+def test_each_map_of_the_spurious_correlation_is_what_its_title_says(drawings):
+    """Left the network trained on the data, and points like them; in the middle the retrained one."""
+    new = spurious.current(1)
+    rows = (
+        ("trained on the data", spurious.current(), new),
+        ("retrained on cleaned data", spurious.cleaned(spurious.current()), spurious.cleaned(new, 1)),
+    )
+    at = np.random.default_rng(0).uniform(-3.9, 3.9, (2000, 2))
+    for axes, (name, learned, shown) in zip(drawings["10.1"].figure.axes, rows, strict=False):
+        network = spurious.train(*learned, hidden=8, steps=300)
+        assert axes.get_title().startswith(f"{name}\nright: ")
+        dots = [c for c in axes.collections if isinstance(c, PathCollection)]
+        for label, drawn in enumerate(dots):
+            np.testing.assert_array_equal(drawn.get_offsets(), shown.x[shown.labels == label])
+        (decision,) = (c for c in axes.collections if isinstance(c, QuadContourSet))
+        first, second = decision.get_paths()
+        said = network.forward(at).argmax(axis=1)
+        # pixels of 0.04 along the border are on either side: the two networks differ at every tenth point
+        assert (first.contains_points(at) == (said == 0)).mean() > 0.98
+        assert (second.contains_points(at) == (said == 1)).mean() > 0.98
 
 
 # The procedure, by hand: z = (2, 3, -3), then (4, 2), then 4 + 2 * 2 = 8; s = (1, 2) and (5, -1).
@@ -115,30 +132,62 @@ def test_caption_of_the_procedure(drawings):
 # The neuron, by the chapter's formulas.
 
 
-@pytest.mark.parametrize("w", neuron.WEIGHTS, ids=str)
-def test_reference_points(w):
-    a, z = neuron.POINT, float(neuron.POINT @ w)
-    v = a * (1 + neuron.GAMMA * (w > 0))
-    points = [np.zeros(2), neuron.EPS / (z + neuron.EPS) * a, a - z / (v @ w) * v]
-    found = list(neuron.expansions(w).values())
+@pytest.mark.parametrize("n", [neuron.AGAINST, neuron.ALONG], ids=["against", "along"])
+def test_reference_points(n):
+    a, z = n.a, float(n.a @ n.w)
+    v = a * (1 + neuron.GAMMA * (n.w > 0))
+    points = [np.zeros(2), neuron.EPS / (z + neuron.EPS) * a, a - z / (v @ n.w) * v]
+    found = list(neuron.expansions(n).values())
     for point, e in zip(points, found, strict=True):
-        # a handful of roundings, each 1e-16 of numbers below 10
+        # a handful of roundings, each 1e-16 of numbers of at most 10
         np.testing.assert_allclose(e.reference, [1, *point], rtol=0, atol=1e-14)
         assert e.reference.min() >= 0
         assert e.squared_distance <= found[0].squared_distance
-        assert e.terms.sum() + e.zero_order == pytest.approx(z, abs=1e-14)
-    assert neuron._difference(w) <= 1e-14
+        assert e.terms.sum() + e.zero_order == pytest.approx(n.relevance, abs=1e-14)
+    assert neuron._difference(n) <= 1e-14
+
+
+def test_reference_points_of_the_first_layer():
+    n = neuron.SIGNED
+    # by hand: z = 1.5 + 2 = 3.5; z^B goes along (1.5 + 2, -1 - 2), w^2 along (1, -2)
+    points = [(1.5 - 7 / 19 * 3.5, -1 + 7 / 19 * 3), (1.5 - 0.7, -1 + 1.4)]
+    box, square = neuron.expansions(n).values()
+    for point, e in zip(points, (box, square), strict=True):
+        # a handful of roundings, each 1e-16 of numbers of at most 7
+        np.testing.assert_allclose(e.reference, [1, *point], rtol=0, atol=1e-14)
+        assert abs(e.zero_order) <= 1e-14
+        assert e.terms.sum() == pytest.approx(7, abs=1e-14)
+    assert abs(box.reference[1:]).max() <= 2
+    assert np.sqrt(square.squared_distance) == pytest.approx(3.5 / np.sqrt(5), abs=1e-14)  # z / |w|
+    assert neuron._difference(n) <= 1e-14
+
+
+def test_the_terms_stand_on_their_edges(drawings):
+    model, view, terms = drawings["10.3"].figure.axes[:3]
+    assert {"a1 = 2", "a2 = 3", "w1 = 2", "w2 = -1", "c = 2", "max(0, z)\n= 1", "R = 2"} <= {
+        text.get_text() for text in model.texts
+    }
+    messages = [t.get_text() for t in terms.texts if re.fullmatch(r"-?[\d.]+", t.get_text())]
+    # by hand, 2 z_j less 2 w_j times the reference point: to a1, to a2, and what is left
+    assert messages == ["8", "4", "3.2", "-6", "-3", "-1.2", "0", "1", "0"]
+    # R along the ways is a ReLU: 0, then straight up to 2 at the data point
+    ways = [line.get_xydata() for line in view.lines if len(line.get_xdata()) > 1]
+    assert len(ways) == 3
+    for way, hinge in zip(ways, (np.sqrt(13), np.sqrt(13), 1), strict=True):
+        # roundings of numbers of at most 5
+        np.testing.assert_allclose(way[:, 1], 2 * np.maximum(0, 1 - way[:, 0] / hinge), rtol=0, atol=1e-14)
 
 
 def test_caption_of_the_neuron(drawings):
-    lines = drawings["10.3"].caption.splitlines()
+    lines = drawings["10.3"].caption.split("\n\n")
     assert lines[1].endswith(
-        "LRP-0 at (0.000, 0.000), 3.606 away, terms (4.000, -3.000), zero order 0.000; "
-        "LRP-eps (1) at (1.000, 1.500), 1.803 away, terms (2.000, -1.500), zero order 0.500; "
-        "LRP-gamma (1) at (1.200, 2.400), 1.000 away, terms (1.600, -0.600), zero order 0.000."
+        "LRP-0 at (0.000, 0.000), 3.606 away, terms (8.000, -6.000), zero order 0.000; "
+        "LRP-eps (1) at (1.000, 1.500), 1.803 away, terms (4.000, -3.000), zero order 1.000; "
+        "LRP-gamma (1) at (1.200, 2.400), 1.000 away, terms (3.200, -1.200), zero order 0.000."
     )  # by hand: 2 - 4/5, 3 - 3/5
     assert "LRP-gamma (1) at (0.000, 0.000), 3.606 away" in lines[2]
-    assert "hand down by 0." in lines[3]
+    assert "w^2 at (0.800, 0.400), 1.565 away, terms (1.400, 5.600), zero order 0.000." in lines[3]
+    assert "hand down by 0." in lines[4]
 
 
 # One picture.
@@ -155,7 +204,7 @@ def test_numbers_of_the_strategies(drawings, subject, line, composite):
     half = next(k for k in range(len(pixels)) if pixels[: k + 1].sum() >= pixels.sum() / 2) + 1
     took = [float(e.ledger.account(name)[0]) for name in ("bias", "stabilizer")]
     expected = [R[R > 0].sum(), R[R < 0].sum(), R.sum(), *took]
-    *said, part = numbers(drawings["10.4"].caption.splitlines()[line].split(": ", 1)[1])
+    *said, part = numbers(drawings["10.4"].caption.split("\n\n")[line].split(": ", 1)[1])
     np.testing.assert_allclose(said, expected, rtol=6e-4)  # four digits are written
     assert part == pytest.approx(half / pixels.size, abs=0.00051)  # tenths of a per cent
 
@@ -163,7 +212,7 @@ def test_numbers_of_the_strategies(drawings, subject, line, composite):
 def test_numbers_of_the_log_odds(drawings, subject):
     scores = subject.network.forward(subject.x)[0]
     P = np.exp(scores) / np.exp(scores).sum()
-    lines = drawings["10.5"].caption.splitlines()[1:]
+    lines = drawings["10.5"].caption.split("\n\n")[1:]
     assert len(lines) == 2
     for line, c in zip(lines, np.argsort(-scores)[:2], strict=True):
         assert f"“{subject.network.classes[c]}”, probability {P[c]:.4g}: score {scores[c]:.4f}," in line
@@ -182,7 +231,7 @@ def test_numbers_of_the_log_odds(drawings, subject):
 
 def test_a_chosen_class_is_set_against_the_highest_other(subject):
     chosen = figures.Subject(subject.network, subject.x, "it", 2)
-    lines = figures.draw("10.5", chosen).caption.splitlines()
+    lines = figures.draw("10.5", chosen).caption.split("\n\n")
     top = int(subject.network.forward(subject.x).argmax())
     assert lines[1].startswith(f"“{subject.network.classes[2]}”")
     assert lines[2].startswith(f"“{subject.network.classes[top]}”")
@@ -196,14 +245,31 @@ def test_concentration(R, part):
     assert drawing.concentration(np.array(R)) == part
 
 
+def test_unlikely_classes_have_a_probability_too(drawings, subject):
+    scores = subject.network.forward(subject.x)[0]
+    P = np.sort(np.exp(scores) / np.exp(scores).sum())[::-1][: odds.LIKELIEST]
+    (axes,) = (a for a in drawings["10.5"].figure.axes if a.get_title() == "probabilities")
+    said = [text.get_text() for text in axes.texts]
+    assert said == [f"{p:.2g}" for p in P]
+    assert float(said[-1]) > 0
+
+
 def test_probabilities_of_large_scores():
     np.testing.assert_array_equal(odds.probabilities(np.array([2000.0, 0.0, 2000.0])), [0.5, 0, 0.5])
+
+
+def test_sums_above_a_heatmap_are_written_out():
+    network = chain([("score", Dense(np.array([[670.4, -669.6, 0.02]])))], (3,))
+    e = lrpref.explain(network, np.ones((1, 3)), 0, "lrp-0")
+    half = lrpref.explain(network, np.array([[0.0, 0.0, 1.0]]), 0, "lrp-0")
+    titles = [axes.get_title() for axes in heatmap.side_by_side([e, half]).axes]
+    assert titles[1:] == ["lrp-0\n+670 -670 = +0.82", "lrp-0\n+0.02 -0 = +0.02"]
 
 
 def test_a_vector_is_drawn_too():
     network = chain([("score", Dense(np.array([[2.0, -1.0], [1.0, 2.0]])))], (2,), classes=("a", "b"))
     bars = figures.Subject(network, np.array([[1.0, 0.5]]), "a vector")
-    assert "half of |R| lies on 50.0%" in figures.draw("10.4", bars).caption
+    assert "half of |R| lies on 50.0% of the inputs." in figures.draw("10.4", bars).caption
     assert "“b”, probability 0.6225: score 2.0000" in figures.draw("10.5", bars).caption
 
 
@@ -283,6 +349,7 @@ def test_without_the_photograph(tmp_path, monkeypatch, missing):
         (["--only", "10.5", "--model", "embedded", "--target", "10"], "10"),
         (["--only", "10.5", "--model", "embedded", "--target", "boot"], "unknown target 'boot'"),
         (["--only", "10.4", "--model", "efficientnet-lite0"], "--input is missing"),
+        (["--only", "10.4", "--architecture", "vgg16"], "architecture vgg16: network 'embedded' has its own"),
         (["--only", "10.4", "--model", "nowhere.onnx"], "nowhere.onnx"),
     ],
 )

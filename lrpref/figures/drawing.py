@@ -25,7 +25,7 @@ class Drawing(NamedTuple):
     figure : matplotlib.figure.Figure
         The figure.
     caption : str
-        What was computed, and the numbers that it found; one paragraph a line.
+        What was computed, and the numbers that it found; a blank line between paragraphs.
     """
 
     figure: Any

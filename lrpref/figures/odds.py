@@ -67,6 +67,7 @@ def draw(subject: Subject) -> Drawing:
         for place, (head, e) in zip(across[1:], explanations.items(), strict=True):
             draw_relevance(place, e, 0)
             place.set_title(f"{head} of “{label(e)}”: {e.ledger.explained[0]:.3g}\n{sums(e)}", fontsize=9)
+    figure.suptitle("above each heatmap what is explained, and what reached the input", fontsize=10)
     return Drawing(figure, _caption(subject, rows))
 
 
@@ -83,7 +84,7 @@ def _draw_probabilities(axes: Any, subject: Subject, scores: Array, shown: tuple
     order = np.argsort(-P)[:LIKELIEST]
     colours = ["#8073ac" if c in shown else GREY for c in order]
     bars = axes.barh(range(len(order)), P[order], color=colours)
-    axes.bar_label(bars, [f"{value:.2f}" for value in P[order]], padding=2, fontsize=8)
+    axes.bar_label(bars, [f"{value:.2g}" for value in P[order]], padding=2, fontsize=8)
     axes.set_yticks(range(len(order)), [subject.network.label(int(c))[:20] for c in order], fontsize=8)
     axes.set(ylim=(len(order) - 0.4, -0.6), xlim=(0, 1.15 * P.max()))
     axes.set_title("probabilities", fontsize=9)
@@ -99,7 +100,7 @@ def _caption(subject: Subject, rows: list[dict[str, Explanation]]) -> str:
         e = row["score"]
         P = probabilities(e.scores[0])[chosen(e)]
         text.append(f"“{label(e)}”, probability {P:.4g}: {'; '.join(map(_part, row.values()))}.")
-    return "\n".join(text)
+    return "\n\n".join(text)
 
 
 def _part(e: Explanation) -> str:

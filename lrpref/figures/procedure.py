@@ -117,7 +117,9 @@ def draw() -> Drawing:
         took = found[column].bias.sum() if column < len(found) else 0.0
         books = f"\n{R.sum():g} {took:+g} (bias) = {R.sum() + took:g}" if took else ""
         axes.text(column, TOP, f"sum R = {R.sum():g}{books}", ha="center", va="center", fontsize=10)
-    axes.set(xlim=(-0.4, len(found) + 0.4), ylim=(LOWEST - 0.4, TOP + 0.4))
+    for column, name in enumerate(["input", *(layer.name for layer in found)]):
+        axes.text(column, TOP + 0.45, name, ha="center", va="center", fontsize=11, weight="bold")
+    axes.set(xlim=(-0.4, len(found) + 0.4), ylim=(LOWEST - 0.4, TOP + 0.6))
     return Drawing(figure, _caption(e, found))
 
 

@@ -46,7 +46,7 @@ def draw(subject: Subject) -> Drawing:
         axes.set_title(f"{STRATEGIES[e.composite]}\n{sums(e)}", fontsize=10)
     about = f"“{label(found[0])}”, f(x) = {found[0].ledger.explained[0]:.4g}"
     figure.suptitle(f"{about}; below each name what reached the input", fontsize=11)
-    return Drawing(figure, "\n".join([_caption(subject, about), *map(_row, found)]))
+    return Drawing(figure, "\n\n".join([_caption(subject, about), *map(_row, found)]))
 
 
 def _caption(subject: Subject, about: str) -> str:
@@ -59,10 +59,11 @@ def _caption(subject: Subject, about: str) -> str:
 def _row(e: Explanation) -> str:
     """Tell what one strategy gave."""
     positive, negative = signs(e)
-    R = pixelwise(e.relevance[0]) if e.x.ndim == 4 else exact.as_float(e.relevance[0])
+    image = e.x.ndim == 4
+    R = pixelwise(e.relevance[0]) if image else exact.as_float(e.relevance[0])
     bias, stabilizer = (float(e.ledger.account(name)[0]) for name in ("bias", "stabilizer"))
     return (
         f"{STRATEGIES[e.composite]}: the input received {positive:+.4g} {negative:+.4g} = "
         f"{positive + negative:.4g}, biases {bias:.4g}, stabilizers {stabilizer:.4g}; half of |R| lies on "
-        f"{concentration(R):.1%} of the pixels."
+        f"{concentration(R):.1%} of the {'pixels' if image else 'inputs'}."
     )
