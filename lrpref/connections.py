@@ -51,6 +51,24 @@ class Connections(NamedTuple):
         """
         return _gather(x, self.lower)
 
+    def places(self, shape: Index) -> Array:
+        """
+        Say where the lower neurons stand in a flattened sample.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of one sample of the (joined) input.
+
+        Returns
+        -------
+        ndarray of int, shape (M,)
+            j, counted in row-major order.
+        """
+        if not self.lower:
+            return np.zeros(0, int)
+        return np.ravel_multi_index(tuple(np.array(self.lower).T), shape)
+
 
 def connections(op: Operation, a: Array, w: Array | None, k: Index, ties: str = "first") -> Connections:
     """

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrpref import composites, exact, heads
-from lrpref.baselines.score import Score, whole
+from lrpref.baselines.score import Score
+from lrpref.checks import whole
 from lrpref.errors import BadInput
 from lrpref.explanation import explain
 from lrpref.kernels.operations import Array
@@ -132,8 +133,13 @@ def random_order(samples: int, count: int, seed: int = 0) -> Array:
     -------
     ndarray of int, shape (N, P)
         An order for each sample; the n-th sample's does not depend on how many follow.
+
+    Raises
+    ------
+    BadInput
+        If there are no samples or patches, or the seed is negative.
     """
-    seed = whole("seed", seed, least=0)
+    seed, samples, count = whole("seed", seed, least=0), whole("samples", samples), whole("count", count)
     return np.stack([np.random.default_rng((seed, n)).permutation(count) for n in range(samples)])
 
 
@@ -163,11 +169,9 @@ def order(relevance: Any, patch: int = 4, seed: int = 0) -> Array:
     BadInput
         If the relevance is not finite, or of another shape, or a patch is larger than the image.
     """
-    R = exact.as_float(np.asarray(relevance))
-    if R.ndim < 2:
+    R = _read(relevance)
+    if R.ndim not in (2, 4):
         raise BadInput(f"relevance is of shape {R.shape}: (N, C, H, W) or (N, J) is wanted")
-    if not np.isfinite(R).all():
-        raise BadInput("relevance holds NaN or infinity: it gives patches no order")
     pixels = R.sum(axis=1) if R.ndim > 2 else R
     numbers = patches(pixels.shape[1:], patch)
     count = int(numbers.max()) + 1
@@ -176,6 +180,25 @@ def order(relevance: Any, patch: int = 4, seed: int = 0) -> Array:
     shuffled = random_order(len(R), count, seed)
     ranks = np.argsort(-np.take_along_axis(sums, shuffled, axis=1), axis=1, kind="stable")
     return np.take_along_axis(shuffled, ranks, axis=1)
+
+
+def _read(relevance: Any) -> Array:
+    """Read an explanation of N samples, as floats."""
+    R = _floats("relevance", relevance)
+    if R.ndim < 2 or not len(R):
+        raise BadInput(f"relevance is of shape {R.shape}: (N, ...) is wanted, one for each of N inputs")
+    return R
+
+
+def _floats(what: str, values: Any) -> Array:
+    try:
+        floats = exact.as_float(np.asarray(values))
+    except (TypeError, ValueError):  # rows of different lengths, or no numbers at all
+        said = " ".join(repr(values).split())
+        raise BadInput(f"{what} is {said:.60}: an array of numbers is wanted") from None
+    if not np.isfinite(floats).all():
+        raise BadInput(f"{what} holds NaN or infinity: finite numbers are wanted")
+    return floats
 
 
 def _zero(x: Array, patch: int, seed: int) -> Array:
@@ -264,9 +287,9 @@ def pixel_flipping(
     """
     seed = whole("seed", seed, least=0)
     score = Score.of(network, x, target, **options)
-    if relevance is not None and np.shape(relevance) != score.x.shape:
-        raise BadInput(f"relevance is of shape {np.shape(relevance)}, wants the input's {score.x.shape}")
-    numbers = patches(score.x.shape[2:] or score.x.shape[1:], patch)
+    if relevance is not None and (given := _read(relevance).shape) != score.x.shape:
+        raise BadInput(f"relevance is of shape {given}, wants the input's {score.x.shape}")
+    numbers = patches(score.size(), patch)
     shown = _shown(score, perturbation, patch, seed)
     count = int(numbers.max()) + 1
     ordered = random_order(len(score.x), count, seed) if relevance is None else order(relevance, patch, seed)
@@ -311,8 +334,13 @@ def negative_share(relevance: Any) -> Array:
     -------
     ndarray of float64, shape (N,)
         Sum of the negative R_i divided by the sum of all, both in absolute value; 0 where all are 0.
+
+    Raises
+    ------
+    BadInput
+        If the relevance is not finite, or holds no samples.
     """
-    R = exact.as_float(np.asarray(relevance))
+    R = _read(relevance)
     R = R.reshape(len(R), -1)
     total = abs(R).sum(axis=1)
     return np.asarray(np.maximum(-R, 0).sum(axis=1) / np.where(total > 0, total, 1))
@@ -335,9 +363,9 @@ def estimate(values: Any) -> Estimate:
     Raises
     ------
     BadInput
-        If there are fewer than 2.
+        If there are fewer than 2, or one is not finite.
     """
-    v = exact.as_float(np.asarray(values))
+    v = _floats("values", values)
     if v.ndim != 1 or len(v) < 2:
         raise BadInput(f"values are of shape {v.shape}: a number for each of at least 2 images is wanted")
     return Estimate(float(v.mean()), float(Z * v.std(ddof=1) / len(v) ** 0.5))

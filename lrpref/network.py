@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import math
@@ -190,13 +191,15 @@ class Network:
         Raises
         ------
         BadInput
-            If there is none.
+            If there is none; the message names the nearest.
         """
-        name = self.merged.get(name, name)
-        for node in self.nodes:
-            if node.name == name:
-                return node
-        raise BadInput(f"there is no node '{name}'; the network has {', '.join(n.name for n in self.nodes)}")
+        found = {node.name: node for node in self.nodes}.get(self.merged.get(name, name))
+        if found is not None:
+            return found
+        names = [node.name for node in self.nodes]
+        near = difflib.get_close_matches(str(name), names, 3)
+        meant = f"; did you mean {' or '.join(near)}?" if near else ";"
+        raise BadInput(f"there is no node '{name}'{meant} the network has {', '.join(names)}")
 
     def consumers(self, name: str) -> list[Node]:
         """
@@ -337,12 +340,64 @@ class Network:
         x = arithmetic.array(self.check_input(x))
         with np.errstate(over="ignore", invalid="ignore"):
             values = self.astype(arithmetic).activations(kernels.upload(x), kernels)
-        output = kernels.download(values[self.top])
-        if not arithmetic.objects and not np.isfinite(output).all():
+        return self.check_output(kernels.download(values[self.top]))
+
+    def check_output(self, output: Array) -> Array:
+        """
+        Check a batch of outputs.
+
+        Parameters
+        ----------
+        output : ndarray, shape (N, ...)
+            What the forward pass gave.
+
+        Returns
+        -------
+        ndarray, shape (N, ...)
+            The same.
+
+        Raises
+        ------
+        BadInput
+            If a value is not finite.
+        """
+        if output.dtype != object and not np.isfinite(output).all():
+            dtype = exact.arithmetic_of(output).name
             raise BadInput(
                 f"the network's output is not finite in dtype '{dtype}': are the inputs preprocessed?"
             )
         return output
+
+    def walk_back(
+        self,
+        values: Mapping[str, Array],
+        g: Array,
+        backward: Callable[[Node, list[Array], Array], list[Array]],
+    ) -> Array:
+        """
+        Visit every node from the output down, and add up what arrives where nodes share an input.
+
+        Parameters
+        ----------
+        values : mapping of str to ndarray
+            Outputs by node, as `walk` gives them.
+        g : ndarray, like the output
+            What starts at the output.
+        backward : callable
+            From a node, its inputs and what arrives at its output to what each input receives.
+
+        Returns
+        -------
+        ndarray, shape (N, ...)
+            What arrives at the input.
+        """
+        arrived = {self.top: g}
+        for node in reversed(self.nodes):
+            if node.name in arrived:
+                parts = backward(node, [values[name] for name in node.inputs], arrived[node.name])
+                for name, part in zip(node.inputs, parts, strict=True):
+                    arrived[name] = arrived[name] + part if name in arrived else part
+        return arrived[INPUT]
 
     def gradient(
         self, x: Any, target: heads.Target = "max", *, backend: str = "numpy", dtype: str = "float64"
@@ -370,15 +425,12 @@ class Network:
         network = self.before_softmax().astype(arithmetic)
         values = network.activations(kernels.upload(arithmetic.array(self.check_input(x))), kernels)
         scores = kernels.download(values[network.top])
-        gradients = {network.top: kernels.upload(heads.one_hot(scores, heads.classes(scores, target)))}
-        for node in reversed(network.nodes):
-            if node.name in gradients:
-                parts = node.layer.gradient(
-                    kernels, [values[name] for name in node.inputs], gradients[node.name]
-                )
-                for name, part in zip(node.inputs, parts, strict=True):
-                    gradients[name] = gradients[name] + part if name in gradients else part
-        return kernels.download(gradients[INPUT])
+        ones = kernels.upload(heads.one_hot(scores, heads.classes(scores, target)))
+
+        def backward(node: Node, inputs: list[Array], g: Array) -> list[Array]:
+            return node.layer.gradient(kernels, inputs, g)
+
+        return kernels.download(network.walk_back(values, ones, backward))
 
     def preprocess(self, picture: Any) -> Array:
         """

@@ -138,6 +138,7 @@ def test_smooth_grad_without_noise_is_the_gradient():
 
 def test_smooth_grad_is_the_mean_over_its_noise():
     network, x = small()
+    x = x * np.array([1, 1 / 2, 1 / 4])[:, None, None, None]  # sigma is a share of each sample's own range
     wanted = np.zeros_like(x)
     target = network.forward(x).argmax(axis=1)
     for n, one in enumerate(x):
@@ -256,9 +257,12 @@ def test_watch_hears_of_every_point(name, points):
         ("integrated_gradients", {"steps": 0}, "steps is 0"),
         ("integrated_gradients", {"steps": 2.5}, "steps is 2.5"),
         ("integrated_gradients", {"quadrature": "simpson"}, "there are midpoint, gauss-legendre"),
+        ("integrated_gradients", {"quadrature": ["midpoint"]}, r"unknown quadrature \['midpoint'\]"),
         ("integrated_gradients", {"baseline": np.zeros(3)}, "baseline is of shape"),
         ("integrated_gradients", {"baseline": np.nan}, "finite"),
         ("integrated_gradients", {"baseline": "black"}, "real numbers"),
+        ("integrated_gradients", {"baseline": None}, "baseline is None: finite real numbers"),
+        ("integrated_gradients", {"baseline": [[1], [1, 2]]}, r"baseline is \[\[1\], \[1, 2\]\]: finite"),
         ("smooth_grad", {"noise": -1}, "noise is -1"),
         ("smooth_grad", {"noise": np.nan}, "noise is nan"),
         ("smooth_grad", {"samples": 0}, "samples is 0"),

@@ -276,6 +276,9 @@ def test_sensitivity_is_flipping_value_by_value(fashion):
         R = lrpref.explain(network, x, composite=composite, backend="cpu").relevance
         assert (effect.aopc == pixel_flipping(network, x, R, **options).aopc).all()
         assert (effect.negative == negative_share(R)).all()
+    (third,) = sensitivity(network, x, "gamma", "gamma", values[-1:], target=[3, 1, 2], **options)
+    R = lrpref.explain(network, x, [3, 1, 2], composite, backend="cpu").relevance
+    assert (third.aopc == pixel_flipping(network, x, R, [3, 1, 2], **options).aopc).all()
     # generalized gamma tends to alpha 1, beta 0: what is negative goes
     assert (effects[0].negative > effects[1].negative).all()
 
@@ -296,6 +299,9 @@ def test_sensitivity_is_flipping_value_by_value(fashion):
         ({"perturbation": [1, 2, 3], "patch": 1}, r"perturbation is of shape \(3,\)"),
         ({"relevance": [[1, 2]], "patch": 1}, r"relevance is of shape \(1, 2\), wants the input's \(1, 4\)"),
         ({"relevance": [[1, 2, np.nan, 4]], "patch": 1}, "relevance holds NaN"),
+        ({"relevance": "chapter", "patch": 1}, "relevance is 'chapter': an array of numbers is wanted"),
+        ({"relevance": [[1], [1, 2]], "patch": 1}, r"relevance is \[\[1\], \[1, 2\]\]: an array"),
+        ({"perturbation": None, "patch": 1}, "perturbation is None: finite real numbers"),
     ],
 )
 def test_bad_arguments(options, says):
@@ -306,10 +312,28 @@ def test_bad_arguments(options, says):
 def test_bad_numbers_and_parameters():
     with pytest.raises(BadInput, match=r"relevance is of shape \(4,\)"):
         order(R[0])
+    with pytest.raises(BadInput, match=r"\(2, 4, 3\): \(N, C, H, W\) or \(N, J\) is wanted"):
+        order(np.ones((2, 4, 3)))
+    with pytest.raises(BadInput, match=r"relevance is of shape \(\)"):
+        negative_share(3.0)
+    with pytest.raises(BadInput, match="relevance holds NaN"):
+        negative_share([[1.0, np.nan]])
+    with pytest.raises(BadInput, match="samples is 0"):
+        random_order(0, 3)
     with pytest.raises(BadInput, match="at least 2 images"):
         estimate([1.0])
+    with pytest.raises(BadInput, match="values holds NaN"):
+        estimate([1.0, np.nan])
     with pytest.raises(BadRule, match="no parameter 'eps'"):
         next(sensitivity(linear(), X, "gamma", "eps", [1]))
+
+
+@pytest.mark.parametrize("method", [pixel_flipping, baselines.occlusion])
+def test_sequences_have_no_patches(method):
+    # rows of numbers are neither channels nor pixels: what a patch is would be a guess
+    network = chain([("flatten", Flatten()), ("dense", Dense(np.ones((1, 12))))], (4, 3))
+    with pytest.raises(BadInput, match=r"input is \(4, 3\): only images \(C, H, W\) and vectors \(J,\)"):
+        method(network, np.ones((1, 4, 3)), patch=1)
 
 
 # The page.

@@ -286,8 +286,12 @@ def without(name):
     [
         (drawn(3, 2), {"length": 0}, BadNetwork, "length is 0: a sequence has at least 1 token"),
         (drawn(3, 2), {"length": 2.5}, BadNetwork, "length is 2.5"),
+        (drawn(3, 2), {"length": True}, BadNetwork, "length is True"),
         (drawn(3, 2), {"read": 3}, BadNetwork, "read is 3: 'all', 'final' or a token from 0 to 2"),
         (drawn(3, 2), {"read": "last"}, BadNetwork, "read is 'last'"),
+        (drawn(3, 2), {"read": True}, BadNetwork, "read is True"),
+        (list(drawn(3, 2)), {}, BadWeights, "weights are of type list: a state_dict is wanted"),
+        (drawn(3, 2), {"state": 3}, BadNetwork, r"the state is no pair: h_0 and c_0 of \(1, 2\)"),
         (drawn(3, 2), {"prefix": "lstm."}, BadWeights, "no tensor 'lstm.weight_ih_l0'"),
         (drawn(3, 2), {"state": (np.zeros((1, 2)), np.zeros((2, 2)))}, BadNetwork, r"of \(1, 2\)"),
         (drawn(3, 2), {"head": [("l0.h_0", ReLU())]}, BadNetwork, "one of this name already"),
@@ -321,6 +325,12 @@ def test_the_command_line_refuses_an_empty_sequence(tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_only_sequences_have_tokens():
+    net = Network((Node("dense", Dense(np.ones((1, 2))), (INPUT,)),), (2,))
+    with pytest.raises(BadInput, match=r"relevance is of shape \(1, 2\): \(N, T, E\) is wanted"):
+        beyond.per_token(lrpref.explain(net, np.ones((1, 2)), composite="lrp-0"))
+
+
 def test_a_gate_and_its_signal_have_one_shape():
     with pytest.raises(BadNetwork, match=r"got \(2,\) and \(3,\), wants a gate and a signal of one shape"):
         Gate().output_shape((2,), (3,))
@@ -333,6 +343,19 @@ def test_a_drawing_has_a_square_for_each_token():
     assert one.images[0].get_clim() == (-2, 2)
     assert [t.get_text() for t in one.texts] == ["a", "+1.00", "b", "-2.00", "c", "+0.00"]
     assert one.get_xlim() == two.get_xlim()
+
+
+@pytest.mark.parametrize(
+    ("rows", "text"),
+    [
+        ([], "there are no sentences to draw"),
+        ([("one", "", np.zeros(0))], "'one': 0 tokens and relevances of shape"),
+        ([("one", "abc", np.zeros(2))], r"'one': 3 tokens and relevances of shape \(2,\)"),
+    ],
+)
+def test_what_cannot_be_drawn(rows, text):
+    with pytest.raises(BadInput, match=text):
+        beyond.draw_tokens(rows)
 
 
 # Against PyTorch.

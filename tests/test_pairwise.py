@@ -1,6 +1,8 @@
 """Pairwise matching: relevance of pairs, in full and in factors, sums to the similarity."""
 
 import doctest
+import gc
+import weakref
 from fractions import Fraction
 from itertools import pairwise, product
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 import lrpref
 from lrpref import beyond, data, exact
+from lrpref.beyond import pairwise as pairwise_module
 from lrpref.beyond.pairwise import BATCH, BOOKED
 from lrpref.errors import BadInput, BadNetwork
 from lrpref.layers import Add, BatchNorm, Conv2d, Dense, Flatten, Identity, MaxPool2d, ReLU
@@ -206,49 +209,82 @@ def test_patches_are_sums_of_pairs():
     x, other = quarters(rng, 2, 1, 1, 3, 3)
     found = beyond.match(network, network, x, other, "lrp-0", dtype="exact")
     R = found.pairs().relevance.reshape(3, 3, 3, 3)
-    patches = found.patches(2)
+    pooled = beyond.match(network, network, x, other, "lrp-0", dtype="exact", patch=2)
+    patches = pooled.table()
     assert patches.shape == (2, 2, 2, 2)
     for a, b, c, d in product(range(2), repeat=4):
         block = R[2 * a : 2 * a + 2, 2 * b : 2 * b + 2, 2 * c : 2 * c + 2, 2 * d : 2 * d + 2]
         assert patches[a, b, c, d] == block.sum()
-    assert (found.patches(1) == R).all()
+    assert (found.table().reshape(R.shape) == R).all()
     assert patches.sum() == found.books[0, 0]
+    assert (pooled.books == found.books).all()
+    assert (pooled.pairs().relevance == patches.reshape(4, 4)).all()
+
+
+def test_no_more_than_patches_is_kept(monkeypatch):
+    """Of each pass only the patches outlive it, with nothing that holds the whole."""
+    made = []
+
+    def explain(*arguments):
+        e = lrpref.explain(*arguments)
+        made.append(weakref.ref(e.relevance))
+        return e
+
+    monkeypatch.setattr(pairwise_module, "explain", explain)
+    rng = np.random.default_rng(11)
+    weight = quarters(rng, 2 * BATCH + 1, 1, 3, 3, low=1)
+    network = chain([("conv", Conv2d(weight)), ("flatten", Flatten())], (1, 3, 3))
+    x, other = quarters(rng, 2, 1, 1, 3, 3, low=1)
+    found = beyond.match(network, network, x, other, "lrp-0", patch=3)
+    assert found.left.relevance.shape == (2 * BATCH + 1, 1, 1)
+    assert len(made) == 6
+    gc.collect()
+    assert not any(reference() is not None for reference in made)
+    assert found.left.relevance.base is None
+
+
+def test_watch_hears_of_every_pass():
+    count = 2 * BATCH + 3
+    network = chain([("dense", Dense(np.ones((count, 4))))], (4,))
+    seen = []
+    beyond.match(network, network, *np.ones((2, 1, 4)), "lrp-0", watch=lambda *told: seen.append(told))
+    assert seen == 2 * [(BATCH, 2 * count), (BATCH, 2 * count), (3, 2 * count)]
 
 
 def test_channels_are_summed():
     weight = np.array([[[[1.0]], [[2.0]]]])
     network = chain([("conv", Conv2d(weight)), ("flatten", Flatten())], (2, 1, 2))
     x = np.array([[[[1.0, 2.0]], [[3.0, 4.0]]]])
-    patches = beyond.match(network, network, x, x, "lrp-0").patches(1)
+    patches = beyond.match(network, network, x, x, "lrp-0", patch=1).table()
     phi = np.array([7.0, 10.0])
     assert patches.reshape(2, 2) == pytest.approx(np.diag(phi**2), rel=1e-15)
 
 
-@pytest.mark.parametrize("patch", [0, 4, 1.5, "2"])
+@pytest.mark.parametrize("patch", [0, 4, 1.5, "2", True])
 def test_patches_that_do_not_fit(patch):
     network = convolutional(np.random.default_rng(9))
-    found = beyond.match(network, network, np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3)), "lrp-0")
-    with pytest.raises(BadInput, match=r"patch is .*: 1 to 3 pixels are wanted"):
-        found.patches(patch)
+    x = np.ones((1, 1, 3, 3))
+    with pytest.raises(BadInput, match=r"patch is .*: a whole number from 1 to 3 is wanted"):
+        beyond.match(network, network, x, x, "lrp-0", patch=patch)
 
 
 def test_vectors_have_no_patches():
     left, right, x, other = networks("dense", np.random.default_rng(3))
     with pytest.raises(BadInput, match=r"the input is \(4,\): only images"):
-        beyond.match(left, right, x, other, "lrp-0").patches(1)
+        beyond.match(left, right, x, other, "lrp-0", patch=1)
 
 
 def test_two_embedded_pictures():
     phi = beyond.features(data.embedded(), "relu_fc1")
     x, other = (phi.preprocess(data.image(number)) for number in (9, 12))
-    found = beyond.match(phi, phi, x, other, "gamma")
+    found = beyond.match(phi, phi, x, other, "gamma", patch=4)
     similarity = (phi.forward(x) * phi.forward(other)).sum()
     # batch norms are folded: weights of 1e-16, and eight layers of sums
     assert found.similarity == pytest.approx(similarity, rel=1e-12)
     assert found.books.sum() == pytest.approx(similarity, rel=1e-12)
-    assert found.patches(4).sum() == pytest.approx(found.books[0, 0], rel=1e-12)
-    turned = beyond.match(phi, phi, other, x, "gamma").patches(4)
-    assert found.patches(4).transpose(2, 3, 0, 1) == pytest.approx(turned, abs=1e-14)
+    assert found.table().sum() == pytest.approx(found.books[0, 0], rel=1e-12)
+    turned = beyond.match(phi, phi, other, x, "gamma", patch=4).table()
+    assert found.table().transpose(2, 3, 0, 1) == pytest.approx(turned, abs=1e-14)
 
 
 # Features, and what does not fit.
@@ -304,6 +340,19 @@ def test_a_drawing_has_a_line_for_each_pair():
     assert (weak.xy1, weak.xy2) == ((3.5, 3.5), (1, 1))
     assert strong.get_linewidth() > weak.get_linewidth()
     assert strong.get_edgecolor()[0] > 0.5 > weak.get_edgecolor()[0]  # red, blue
+
+
+@pytest.mark.parametrize(
+    ("pictures", "shape", "text"),
+    [
+        ([np.zeros((5, 5))], (2, 2, 2, 2), "pictures are 1: two are wanted"),
+        ([np.zeros((5, 5))] * 3, (2, 2, 2, 2), "pictures are 3: two are wanted"),
+        ([np.zeros((5, 5)), np.zeros((5, 4))], (2, 2, 2, 3), r"wants \(2, 2, 2, 2\): the patches of both"),
+    ],
+)
+def test_what_cannot_be_drawn(pictures, shape, text):
+    with pytest.raises(BadInput, match=text):
+        beyond.draw_pairs(pictures, np.zeros(shape), 3)
 
 
 def test_the_page(tmp_path, monkeypatch):

@@ -238,6 +238,24 @@ def test_neurons_without_an_expansion_are_booked():
     assert decompose(layer, SquareReference(), a, R).left_out == [12]  # the third has no weights, z = 2
 
 
+@pytest.mark.parametrize(
+    ("build", "error", "what"),
+    [
+        (lambda: expand(ZeroReference(), q(1), q(1, 2), 0, 1), BadInput, r"a is \(1,\) and w is \(2,\)"),
+        (lambda: expand(ZeroReference(), q(1)[None], q(1)[None], 0, 1), BadInput, r"a is \(1, 1\) and w is"),
+        (lambda: EpsilonReference(-1), BadRule, "eps is -1: a finite number >= 0 is wanted"),
+        (lambda: EpsilonReference(np.nan), BadRule, "eps is nan"),
+        (lambda: EpsilonReference("1"), BadRule, "eps is '1'"),
+        (lambda: GammaReference(np.inf), BadRule, "gamma is inf"),
+        (lambda: GammaReference(Fraction(-1, 4)), BadRule, r"gamma is Fraction\(-1, 4\)"),
+    ],
+)
+def test_what_cannot_be_expanded(build, error, what):
+    with pytest.raises(error, match=what) as caught:
+        build()
+    assert "\n" not in str(caught.value)
+
+
 def test_modulation():
     a, R = np.array([[2.0, 0.0, 4.0]]), np.array([[3.0, 0.0, -2.0]])
     assert modulation(a, R).tolist() == [[1.5, 0.0, -0.5]]
@@ -313,6 +331,7 @@ def test_the_nearest_root_is_found():
         ],
         (1,),
     )
+    assert nearest_root(hinge(), [[2.0, 1.0]]).tolist() == [[2, 1]]  # f(x) = 0: x is a root itself
     # t is halved 40 times; so is the line's length, 2 or 1
     assert 0 <= nearest_root(valley, [[2.0]])[0, 0] - 1.5 <= 2 / 2**40
     assert 0 <= nearest_root(valley, [[1.0]], dtype="exact")[0, 0] * 2**40 - 2**39 <= 1
@@ -353,6 +372,23 @@ def test_the_gradients_that_training_uses():
             assert g[place] == pytest.approx((ends[0] - ends[1]) / 2e-6, abs=1e-8)
 
 
+def test_weight_decay_shrinks_what_no_gradient_moves():
+    # where x is 0, w1 has no gradient: one step leaves 1 - rate decay of it
+    x, labels = np.zeros((4, 3)), np.array([0, 1, 0, 1])
+    kept, shrunk = (
+        training.train(x, labels, hidden=2, steps=1, rate=0.5, decay=decay).node("hidden").layer.weight
+        for decay in (0, 0.5)
+    )
+    assert shrunk == pytest.approx(0.75 * kept, rel=1e-15)  # two roundings
+
+
+def test_a_seed_draws_the_initial_weights_too():
+    x, labels = spurious.current(3)
+    expected = training.train(x, labels, hidden=8, steps=300, seed=3)
+    before, _ = spurious.demonstration(3)
+    assert (before.network.node("output").layer.weight == expected.node("output").layer.weight).all()
+
+
 def test_a_spurious_feature_is_seen_and_goes_away():
     before, after = spurious.demonstration()
     for outcome in (before, after):  # on data like those at hand nothing but the explanation tells
@@ -388,6 +424,8 @@ def test_similarity_along_a_line():
         shattered.similarity(turning[:1])
     with pytest.raises(BadInput):
         shattered.line(0, 1, 1)
+    with pytest.raises(BadInput, match=r"ends are of shape \(2,\) and \(3,\)"):
+        shattered.line([0, 1], [0, 1, 2], 4)
 
 
 def test_gradients_shatter_with_depth():

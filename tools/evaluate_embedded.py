@@ -34,11 +34,11 @@ FLIPPING = {"patch": PATCH, "steps": STEPS, **FAST}
 SETTINGS = {
     "patch": PATCH, "steps": STEPS, "random_orders": RANDOM, "dtype": "float32",
     "composites_dtype": "float64", "sensitivity_dtype": "float32", "sensitivity_perturbation": "mean",
-    "integrated_gradients_steps": 100, "smooth_grad_samples": 50, "seed": 0,
+    "integrated_gradients_steps": 300, "smooth_grad_samples": 50, "seed": 0,
 }  # fmt: skip
 
 OTHERS: dict[str, Any] = {
-    "integrated gradients": (baselines.integrated_gradients, {"steps": 100}),
+    "integrated gradients": (baselines.integrated_gradients, {"steps": 300}),
     "SmoothGrad x input": (baselines.smooth_grad, {"samples": 50, "times_input": True}),
     "occlusion": (baselines.occlusion, {"patch": PATCH}),
     "gradient x input": (baselines.gradient_times_input, {}),

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from lrpref import exact, heads
-from lrpref.baselines.score import Score, whole
+from lrpref.baselines.score import Score
+from lrpref.checks import nonnegative, whole
 from lrpref.errors import BadInput
 from lrpref.kernels.operations import Array
 from lrpref.kernels.signs import per_sample
@@ -107,7 +108,7 @@ def integrated_gradients(
     BadInput
         If an argument does not fit.
     """
-    if quadrature not in QUADRATURES:
+    if not isinstance(quadrature, str) or quadrature not in QUADRATURES:
         raise BadInput(f"unknown quadrature {quadrature!r:.60}: there are {', '.join(QUADRATURES)}")
     nodes, weights = (_numbers(options, values) for values in QUADRATURES[quadrature](whole("steps", steps)))
     score = Score.of(network, x, target, **options)
@@ -216,9 +217,7 @@ def smooth_grad(
     BadInput
         If an argument does not fit.
     """
-    good = isinstance(noise, int | float | np.number) and not isinstance(noise, bool)
-    if not good or not 0 <= noise < np.inf:
-        raise BadInput(f"noise is {noise!r:.60}: a finite number >= 0 is wanted")
+    nonnegative("noise", noise)
     seed = whole("seed", seed, least=0)
     weights = _numbers(options, [Fraction(1, whole("samples", samples))]) * samples
     score = Score.of(network, x, target, **options)

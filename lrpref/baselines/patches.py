@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from lrpref import exact, heads
-from lrpref.baselines.score import Score, whole
+from lrpref.baselines.score import Score
+from lrpref.checks import whole
 from lrpref.errors import BadInput
 from lrpref.kernels.operations import Array
 from lrpref.kernels.signs import zeros, zeros_like
@@ -64,7 +65,7 @@ def occlusion(
         If an argument does not fit, such as a patch larger than the image.
     """
     score = Score.of(network, x, target, **options)
-    size = score.x.shape[2:] or score.x.shape[1:]  # of the image, or of the vector
+    size = score.size()
     extent = _sides("patch", patch, size, "the input")
     steps = extent if stride is None else _sides("stride", stride, extent, "the patch")
     cover = score.like_x("fill", fill)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lrpref import exact, heads
+from lrpref.checks import whole
+from lrpref.engine import Prepared, activate
 from lrpref.errors import BadInput
+from lrpref.kernels import backend as get_backend
 from lrpref.kernels.operations import Array
 from lrpref.kernels.signs import zeros_like
-from lrpref.network import Network
+from lrpref.network import Network, Node
+from lrpref.plan import prepare
+from lrpref.rules import Pass
 
 BATCH = 64
 """Points that are given to the network at once, unless another number is asked for."""
@@ -23,10 +28,14 @@ class Score:
     """
     The score that is explained for each sample of a batch.
 
+    The weights are cast and laid out once for all points.
+
     Parameters
     ----------
     network : Network
-        Without a final softmax.
+        Without a final softmax, in the arithmetic that is computed in.
+    prepared : mapping of str to Prepared
+        Its nodes.
     x : ndarray, shape (N, ...)
         The inputs, in the arithmetic that is computed in.
     classes : ndarray of int, shape (N,)
@@ -40,6 +49,7 @@ class Score:
     """
 
     network: Network
+    prepared: Mapping[str, Prepared]
     x: Array
     classes: Array
     backend: str = "numpy"
@@ -91,9 +101,12 @@ class Score:
         BadBackend
             If the backend or dtype is unknown.
         """
-        scored = network.before_softmax()
-        x = exact.get(dtype).array(scored.check_input(x))
-        score = cls(scored, x, np.zeros(len(x), int), backend, dtype, whole("batch", batch), watch)
+        arithmetic = exact.get(dtype)
+        scored = network.before_softmax().astype(arithmetic)
+        x = arithmetic.array(scored.check_input(x))
+        passing = dict.fromkeys(scored.shapes, Pass())  # no rule is asked for
+        prepared = prepare(scored, passing, get_backend(backend), arithmetic)
+        score = cls(scored, prepared, x, np.zeros(len(x), int), backend, dtype, whole("batch", batch), watch)
         return replace(score, classes=heads.classes(score.outputs(x), target))
 
     def outputs(self, points: Array) -> Array:
@@ -110,10 +123,11 @@ class Score:
         ndarray, shape (M, ...)
             The scores of all classes.
         """
-        parts = [
-            self.network.forward(points[some], backend=self.backend, dtype=self.dtype)
-            for some in self._parts(len(points))
-        ]
+        kernels, top = get_backend(self.backend), self.network.top
+        parts = []
+        for some in self._parts(len(points)):
+            values = self._activations(points[some])
+            parts.append(self.network.check_output(kernels.download(values[top])))
         return np.concatenate(parts)
 
     def values(self, points: Array) -> Array:
@@ -147,12 +161,23 @@ class Score:
         ndarray, like points
             Gradients, in units of the score per unit of x.
         """
-        classes = self._classes(points)
-        parts = [
-            self.network.gradient(points[some], classes[some], backend=self.backend, dtype=self.dtype)
-            for some in self._parts(len(points))
-        ]
+        kernels, classes = get_backend(self.backend), self._classes(points)
+        parts = []
+        for some in self._parts(len(points)):
+            values = self._activations(points[some])
+            ones = heads.one_hot(kernels.download(values[self.network.top]), classes[some])
+            gradient = self.network.walk_back(values, kernels.upload(ones), self._backward)
+            parts.append(kernels.download(gradient))
         return np.concatenate(parts)
+
+    def _activations(self, points: Array) -> dict[str, Array]:
+        """Run the forward pass on points that the network takes at once."""
+        points = exact.get(self.dtype).array(self.network.check_input(points))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return activate(self.network, self.prepared, get_backend(self.backend).upload(points))
+
+    def _backward(self, node: Node, inputs: list[Array], g: Array) -> list[Array]:
+        return self.prepared[node.name].gradient(inputs, g)
 
     def mean_gradient(self, point: Callable[[int], Array], weights: Sequence[Any]) -> Array:
         """
@@ -199,9 +224,13 @@ class Score:
         BadInput
             If it is not of such a shape, or holds NaN or infinity.
         """
-        given = np.asarray(value)
-        if given.dtype.kind not in "iufO" or (given.dtype.kind == "f" and not np.isfinite(given).all()):
-            raise BadInput(f"{what} is of dtype {given.dtype}: finite real numbers are wanted")
+        try:
+            given = np.asarray(value)
+            numbers = given.dtype.kind in "iufO" and np.isfinite(exact.as_float(given)).all()
+        except (TypeError, ValueError):  # rows of different lengths, or objects that are no numbers
+            numbers = False
+        if not numbers:
+            raise BadInput(f"{what} is {' '.join(repr(value).split()):.60}: finite real numbers are wanted")
         shape = self.x.shape
         if given.ndim == 1 and len(shape) == 4:
             given = given[:, None, None]
@@ -211,6 +240,25 @@ class Score:
             wanted = f"a number, {shape[1:]} or {shape}"
             raise BadInput(f"{what} is of shape {given.shape}, wants {wanted}") from None
 
+    def size(self) -> tuple[int, ...]:
+        """
+        Give the size of what patches are cut from.
+
+        Returns
+        -------
+        tuple of int
+            (H, W) of an image, (J,) of a vector.
+
+        Raises
+        ------
+        BadInput
+            If the inputs are neither.
+        """
+        if self.x.ndim not in (2, 4):
+            shape = self.x.shape[1:]
+            raise BadInput(f"input is {shape}: only images (C, H, W) and vectors (J,) have patches")
+        return self.x.shape[2:] or self.x.shape[1:]
+
     def _classes(self, points: Array) -> Array:
         return np.tile(self.classes, len(points) // len(self.x))
 
@@ -219,31 +267,3 @@ class Score:
             yield slice(start, start + self.batch)
             if self.watch is not None:
                 self.watch(min(self.batch, count - start))
-
-
-def whole(what: str, value: Any, least: int = 1) -> int:
-    """
-    Check a count.
-
-    Parameters
-    ----------
-    what : str
-        What it is called, for the error.
-    value : int
-        The count.
-    least : int
-        The smallest that makes sense.
-
-    Returns
-    -------
-    int
-        The same.
-
-    Raises
-    ------
-    BadInput
-        If it is no whole number, or smaller.
-    """
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise BadInput(f"{what} is {value!r:.60}: a whole number >= {least} is wanted")
-    return int(value)

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from lrpref import exact
+from lrpref.checks import is_whole
 from lrpref.errors import BadInput, BadNetwork, BadWeights
 from lrpref.explanation import Explanation
 from lrpref.kernels.operations import Array
@@ -78,7 +79,7 @@ def unroll(
     BadNetwork
         If the sequence has no tokens, or a shape does not fit.
     """
-    if not isinstance(length, int | np.integer) or length < 1:
+    if not is_whole(length) or length < 1:
         raise BadNetwork(f"length is {length!r:.60}: a sequence has at least 1 token")
     layers = _layers(weights, prefix, state)
     graph = _Graph()
@@ -92,7 +93,7 @@ def unroll(
     elif read == "final":
         ends = [hs[cell.end] for cell, hs in zip(layers[-1], said, strict=True)]
         top = graph.join("final", ends)
-    elif isinstance(read, int | np.integer) and 0 <= read < length:
+    elif is_whole(read) and 0 <= read < length:
         top = tokens[read]
     else:
         raise BadNetwork(f"read is {read!r:.60}: 'all', 'final' or a token from 0 to {length - 1} is wanted")
@@ -190,6 +191,8 @@ def _layers(
     weights: Mapping[str, Array], prefix: str, state: tuple[Array, Array] | None
 ) -> list[list[_Cell]]:
     """The cells of each layer, forward and perhaps backward."""
+    if not isinstance(weights, Mapping):
+        raise BadWeights(f"weights are of type {type(weights).__name__}: a state_dict is wanted")
     own = {name.removeprefix(prefix): np.asarray(w) for name, w in weights.items() if name.startswith(prefix)}
     names = _names(own)
     _check(own, names, prefix)
@@ -246,7 +249,10 @@ def _dense(own: Mapping[str, Array], name: str) -> dict[str, Dense]:
 def _states(given: tuple[Array, Array] | None, shape: tuple[int, int]) -> tuple[Array, Array]:
     if given is None:
         return np.zeros(shape), np.zeros(shape)
-    h, c = (np.asarray(values) for values in given)
+    try:
+        h, c = (np.asarray(values) for values in given)
+    except (TypeError, ValueError):
+        raise BadNetwork(f"the state is no pair: h_0 and c_0 of {shape} are wanted") from None
     if h.shape != shape or c.shape != shape:
         raise BadNetwork(f"the state is {h.shape} and {c.shape}, wants h_0 and c_0 of {shape}")
     return h, c
@@ -295,7 +301,14 @@ def per_token(explanation: Explanation) -> Array:
     -------
     ndarray, shape (N, T)
         One number per token, in the unit of the score.
+
+    Raises
+    ------
+    BadInput
+        If what was explained is no sequence of vectors.
     """
+    if explanation.relevance.ndim != 3:
+        raise BadInput(f"relevance is of shape {explanation.relevance.shape}: (N, T, E) is wanted")
     return np.asarray(explanation.relevance.sum(axis=2))
 
 
@@ -314,9 +327,19 @@ def draw_tokens(rows: Sequence[tuple[str, Sequence[str], Array]], *, font: Any =
     -------
     matplotlib.figure.Figure
         One row for each sentence.
+
+    Raises
+    ------
+    BadInput
+        If there are no sentences, or one has no tokens, or not a relevance for each.
     """
     from matplotlib.figure import Figure
 
+    if not len(rows):
+        raise BadInput("there are no sentences to draw: a title, tokens and relevances are wanted for each")
+    for title, tokens, R in rows:
+        if not len(tokens) or np.shape(R) != (len(tokens),):
+            raise BadInput(f"{title!r:.60}: {len(tokens)} tokens and relevances of shape {np.shape(R)}")
     longest = max(len(tokens) for _, tokens, _ in rows)
     figure = Figure(figsize=(0.42 * longest + 0.4, 0.85 * len(rows)), layout="constrained", dpi=110)
     every = figure.subplots(len(rows), 1, squeeze=False)[:, 0]

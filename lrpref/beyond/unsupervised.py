@@ -1,6 +1,7 @@
 """Fitted k-means and one-class SVMs as networks: Neuralization-Propagation, Section 10.4.
 
-Both are a soft minimum over distances or discriminants: the pooling of the log-odds head, too.
+Both are a soft minimum over distances or discriminants: the pooling of the log-odds head, too. Distances
+and discriminants are sums of what each input contributes, over which the four steps run as over any sum.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from lrpref.checks import whole
 from lrpref.errors import BadNetwork
-from lrpref.kernels import backend
-from lrpref.layers import Discriminants, SoftMin, SquaredDistances
+from lrpref.kernels.operations import Array
+from lrpref.layers import SoftMin, SquaredDifferences, Total, WeightedDifferences
 from lrpref.network import Network, chain
 
 
@@ -26,7 +28,9 @@ def kmeans(fitted: Any, cluster: int, data: Any) -> Network:
                                        = 2 (mu_c - mu_k) . (x - (mu_c + mu_k) / 2)
 
     Its relevance is shared by R_k = softmin(beta h)_k f_c, and from there in proportion to contributions that
-    are counted from the midpoints. So it sums to f_c wherever no h_k is 0.
+    are counted from the midpoints. So it sums to f_c wherever no h_k is 0, unless the composite has a
+    stabilizer. The first author's demo, github.com/jacobkauffmann/neon_demo, hands on the same, but for 1e-9
+    that it adds to h_k, and a beta of all data: 1 over the mean margin, each point's in its own cluster.
 
     Parameters
     ----------
@@ -51,13 +55,17 @@ def kmeans(fitted: Any, cluster: int, data: Any) -> Network:
     centres = np.asarray(fitted.cluster_centers_, np.float64)
     if len(centres) < 2:
         raise BadNetwork("this KMeans has one cluster: there is no other to tell it from")
-    if not isinstance(cluster, int | np.integer) or not 0 <= cluster < len(centres):
-        raise BadNetwork(f"cluster is {cluster!r:.60}: wanted is 0 to {len(centres) - 1}")
+    cluster = whole("cluster", cluster, 0, len(centres) - 1, BadNetwork)
     own, others = centres[cluster], np.delete(centres, cluster, axis=0)
-    discriminants = Discriminants(weight=2 * (own - others), midpoint=(own + others) / 2)
-    beta = 1 / _mean_margin(discriminants, data)
+    contributions = WeightedDifferences(weight=2 * (own - others), midpoint=(own + others) / 2)
+    beta = 1 / _mean_margin(own, others, data)
+    layers = [
+        ("contributions", contributions),
+        ("discriminants", Total()),
+        ("margin", SoftMin(beta, hard=True, reference="root")),
+    ]
     return chain(
-        [("discriminants", discriminants), ("margin", SoftMin(beta, hard=True, reference="root"))],
+        layers,
         own.shape,
         classes=(f"cluster {cluster}",),
         name=f"k-means, cluster {cluster}",
@@ -65,16 +73,18 @@ def kmeans(fitted: Any, cluster: int, data: Any) -> Network:
     )
 
 
-def _mean_margin(discriminants: Discriminants, data: Any) -> float:
+def _mean_margin(own: Array, others: Array, data: Any) -> float:
     """Mean of f_c over the data that lie in the cluster."""
     try:
         x = np.asarray(data, np.float64)
     except (TypeError, ValueError):
         x = np.zeros(0)
-    wanted = discriminants.weight.shape[1]
+    wanted = len(own)
     if x.ndim != 2 or x.shape[1] != wanted or not np.isfinite(x).all():
         raise BadNetwork(f"data are {x.shape}: finite numbers of shape (N, {wanted}) are wanted")
-    margins = discriminants.forward(backend("numpy"), x).min(axis=1) if len(x) else np.zeros(0)
+    # h_k as in `kmeans`, seen from mu_c: one matrix product, and nothing cancels in data far from 0
+    h = 2 * (x - own) @ (own - others).T + ((own - others) ** 2).sum(axis=1)
+    margins = h.min(axis=1)
     members = margins[margins > 0]
     if not len(members):
         raise BadNetwork("none of the data lie in this cluster: there is no scale for its stiffness")
@@ -90,9 +100,12 @@ def one_class_svm(fitted: Any) -> Network:
         o = -log sum_j exp(-h_j),   h_j = gamma |x - u_j|^2 - log alpha_j
         R_j = softmin(h)_j o,       R_i = sum_j (x_i - u_ij)^2 / |x - u_j|^2 R_j
 
-    R_j is the deep Taylor decomposition at the reference point h - o, where the soft minimum is 0 and up to
-    which it is linear; R_i that of a squared distance on the way from u_j to x. So relevance sums to o
-    wherever x is no support vector.
+    R_j is derived here: the deep Taylor decomposition at the reference point h - o, where the soft minimum is
+    0 and up to which it is linear. R_i is that of a squared distance on the way from u_j to x. The paper's
+    equations were not at hand; its first author's later code for a soft minimum of squared distances,
+    `MahalanobisKDE.explain` in anomalies/src/models.py of github.com/jacobkauffmann/unsupervised-ch, hands on
+    the same, but for 1e-6 that it adds to the squared distance. So relevance sums to o wherever x is no support
+    vector, unless the composite has a stabilizer.
 
     The alpha sum to nu n, as scikit-learn has them, not to 1; so o may be negative.
 
@@ -118,9 +131,13 @@ def one_class_svm(fitted: Any) -> Network:
     if not isinstance(fitted.dual_coef_, np.ndarray):
         raise BadNetwork("this OneClassSVM was fitted on sparse data: fit it on an array")
     vectors = np.asarray(fitted.support_vectors_, np.float64)
-    distances = SquaredDistances(vectors, -np.log(fitted.dual_coef_[0]), float(fitted._gamma))
+    layers = [
+        ("contributions", SquaredDifferences(vectors, float(fitted._gamma))),
+        ("distances", Total(-np.log(fitted.dual_coef_[0]))),
+        ("outlierness", SoftMin(reference="root")),
+    ]
     return chain(
-        [("distances", distances), ("outlierness", SoftMin(reference="root"))],
+        layers,
         vectors.shape[1:],
         classes=("outlierness",),
         name="one-class SVM",

@@ -20,18 +20,22 @@ Nothing here uses the engine or the rules; the tests hold the two against each o
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lrpref import exact
+from lrpref.checks import nonnegative
+from lrpref.connections import connections
 from lrpref.errors import BadInput, BadRule
 from lrpref.kernels.operations import Array
-from lrpref.kernels.signs import equal, greater, zeros_like
+from lrpref.kernels.signs import equal, greater, zeros, zeros_like
 from lrpref.layers import Conv2d, Dense, Layer, Shape
+
+KINDS = (Dense, Conv2d)
+"""Layers that are taken apart: in front of a ReLU."""
 
 # The neurons of a layer.
 
@@ -78,47 +82,15 @@ def neurons(layer: Layer, shape: Shape) -> Iterator[Neuron]:
     BadNetwork
         If it cannot take such inputs.
     """
-    if type(layer) not in _TAKEN_APART:
-        kinds = " and ".join(kind.__name__ for kind in _TAKEN_APART)
+    if not isinstance(layer, KINDS):
+        kinds = " and ".join(kind.__name__ for kind in KINDS)
         raise BadRule(f"deep Taylor decomposition is for {kinds}; got {getattr(layer, 'kind', layer)!r:.60}")
-    layer.output_shape(shape)
-    yield from _TAKEN_APART[type(layer)](layer, shape)
-
-
-def _of_dense(layer: Dense, shape: Shape) -> Iterator[Neuron]:
-    for w, b in zip(layer.weight, _bias(layer), strict=True):
-        yield Neuron(np.arange(len(w)), w, b)
-
-
-def _of_convolution(layer: Conv2d, shape: Shape) -> Iterator[Neuron]:
-    window, places = layer.window(), np.arange(math.prod(shape)).reshape(shape)
-    channels = layer.weight.shape[1]
-    _, ho, wo = layer.output_shape(shape)
-    rows, columns = (
-        [y * stride - before + dilation * np.arange(taps) for y in range(positions)]
-        for taps, stride, before, dilation, positions in zip(
-            window.kernel, window.stride, window.padding[::2], window.dilation, (ho, wo), strict=True
-        )
-    )
-    for k, (w, b) in enumerate(zip(layer.weight, _bias(layer), strict=True)):
-        first = k // (len(layer.weight) // layer.groups) * channels
-        for row in rows:
-            for column in columns:
-                inside = np.ix_(*(
-                    np.flatnonzero((taps >= 0) & (taps < size))
-                    for taps, size in zip((row, column), shape[1:], strict=True)
-                ))  # fmt: skip
-                taps = places[first : first + channels, row[inside[0]], column[inside[1]]]
-                yield Neuron(taps.ravel(), w[:, *inside].ravel(), b)
-
-
-def _bias(layer: Any) -> Array:
-    """Give the biases (K, 1)."""
-    b = layer.weight.reshape(len(layer.weight), -1)[:, 0] * 0 if layer.bias is None else layer.bias
-    return b[:, None]
-
-
-_TAKEN_APART: dict[type[Layer], Callable[..., Iterator[Neuron]]] = {Dense: _of_dense, Conv2d: _of_convolution}
+    a, outputs = zeros((1, *shape), layer.weight), layer.output_shape(shape)
+    linear = layer.map(a)
+    biases = np.broadcast_to(linear.b, (1, *outputs))
+    for k in np.ndindex(outputs):
+        found = connections(linear.operation, a[0], linear.w, k)
+        yield Neuron(found.places(shape), found.w, biases[:, *k])
 
 
 # The relevance model, and where it is expanded.
@@ -293,6 +265,9 @@ class EpsilonReference(ZeroReference):
 
     eps: Any = 1e-6
 
+    def __post_init__(self) -> None:
+        nonnegative("eps", self.eps, BadRule)
+
     def stabilizer(self) -> Any:
         return self.eps
 
@@ -309,6 +284,9 @@ class GammaReference(Reference):
     """
 
     gamma: Any = 0.25
+
+    def __post_init__(self) -> None:
+        nonnegative("gamma", self.gamma, BadRule)
 
     def direction(self, a: Array, w: Array) -> Array:
         return a + self.gamma * np.where(greater(w, 0), a, zeros_like(a))
@@ -419,12 +397,15 @@ def expand(reference: Reference, a: Any, w: Any, b: Any, R: Any) -> Expansion:
     Raises
     ------
     BadInput
-        If the neuron is not active, z <= 0, or the line never meets the hinge.
+        If a and w are no vectors of one length, the neuron is not active, z <= 0, or the line never meets
+        the hinge.
     """
-    a = np.asarray(a)
+    a, w = np.asarray(a), np.asarray(w)
+    if a.ndim != 1 or a.shape != w.shape:
+        raise BadInput(f"a is {a.shape} and w is {w.shape}: two vectors (J,) of one length are wanted")
     reference = exact.arithmetic_of(a).cast(reference)
     number = exact.arithmetic_of(a).number
-    expansion = _expansion(reference, a, Neuron(np.arange(len(a)), np.asarray(w), np.array([number(b)])), R)
+    expansion = _expansion(reference, a, Neuron(np.arange(len(a)), w, np.array([number(b)])), R)
     if expansion is None:
         raise BadInput("the neuron has no expansion: z <= 0, or its line never meets the hinge")
     return expansion

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lrpref.baselines.score import whole
+from lrpref.checks import whole
 from lrpref.errors import BadInput
 from lrpref.kernels.operations import Array
 
@@ -31,8 +31,16 @@ def line(start: Any, end: Any, points: int) -> Array:
     -------
     ndarray of float64, shape (points, ...)
         From `start` to `end`, in equal steps.
+
+    Raises
+    ------
+    BadInput
+        If the ends differ in shape, or there are fewer than 2 points.
     """
-    return np.linspace(np.asarray(start, np.float64), np.asarray(end, np.float64), whole("points", points, 2))
+    start, end = np.asarray(start, np.float64), np.asarray(end, np.float64)
+    if start.shape != end.shape:
+        raise BadInput(f"the line's ends are of shape {start.shape} and {end.shape}: one shape is wanted")
+    return np.linspace(start, end, whole("points", points, 2))
 
 
 def similarity(along: Any) -> Array:

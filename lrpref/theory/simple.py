@@ -17,10 +17,10 @@ import numpy as np
 
 from lrpref import exact, heads
 from lrpref.baselines import Score
-from lrpref.baselines.score import whole
+from lrpref.checks import whole
 from lrpref.errors import BadInput
 from lrpref.kernels.operations import Array
-from lrpref.kernels.signs import greater, per_sample
+from lrpref.kernels.signs import equal, greater, per_sample
 from lrpref.network import Network
 
 
@@ -117,7 +117,7 @@ def nearest_root(
     Returns
     -------
     ndarray, like x
-        The root, on x's side of it: f keeps there what sign it has at x, or is 0.
+        The root, on x's side of it: f keeps there what sign it has at x, or is 0. Where f(x) = 0, x itself.
 
     Raises
     ------
@@ -132,14 +132,16 @@ def nearest_root(
     def point(t: Array) -> Array:
         return score.x + arithmetic.array(t).reshape(-1, *[1] * (way.ndim - 1)) * way
 
-    positive = greater(score.values(score.x), 0)
+    at_x = score.values(score.x)
+    positive, there = greater(at_x, 0), equal(at_x, 0)
 
     def crossed(t: Array) -> Array:
         return greater(score.values(point(t)), 0) != positive
 
     looked = np.stack([crossed(np.full(len(way), m / scan)) for m in range(1, scan + 1)])
-    if not looked.any(axis=0).all():
-        n = int(np.argmin(looked.any(axis=0)))
+    found = looked.any(axis=0) | there
+    if not found.all():
+        n = int(np.argmin(found))
         raise BadInput(
             f"sample {n}: f has one sign all along the line; another `toward`, or a finer scan, is wanted"
         )
@@ -149,4 +151,4 @@ def nearest_root(
         middle = (near + far) / 2
         beyond = crossed(middle)
         near, far = np.where(beyond, near, middle), np.where(beyond, middle, far)
-    return point(near)
+    return point(np.where(there, 0, near))

@@ -131,7 +131,7 @@ def demonstration(seed: int = 0) -> tuple[Outcome, Outcome]:
     Parameters
     ----------
     seed : int
-        Of all draws.
+        Of all draws, and of both networks' initial weights.
 
     Returns
     -------
@@ -140,9 +140,9 @@ def demonstration(seed: int = 0) -> tuple[Outcome, Outcome]:
     """
     data, new = current(seed), current(seed + 1)
     true = cleaned(new, seed + 1)
-    return _outcome(data, new, true), _outcome(cleaned(data, seed), new, true)
+    return _outcome(data, new, true, seed), _outcome(cleaned(data, seed), new, true, seed)
 
 
-def _outcome(data: Data, new: Data, true: Data) -> Outcome:
-    network = train(*data, hidden=8, steps=300)
+def _outcome(data: Data, new: Data, true: Data, seed: int) -> Outcome:
+    network = train(*data, hidden=8, steps=300, seed=seed)
     return Outcome(network, accuracy(network, *new), accuracy(network, *true), share_of(network, new.x, 1))
