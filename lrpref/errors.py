@@ -45,5 +45,9 @@ class BadRecord(LrprefError):
     """An output folder that is not a record of ours, or that cannot be read or written."""
 
 
+class BadVector(LrprefError):
+    """A file of test vectors that is none, or is damaged: the file, the vector and the field."""
+
+
 class Undecided(LrprefError):
     """Ball arithmetic could not decide a sign, a maximum or a zero; more precision would."""
