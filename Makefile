@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test check check-kernels peers full docs fuzz bench gpu-record clean
+.PHONY: demo test check check-kernels peers peers-tf full docs fuzz bench vectors gpu-record clean
 
 .venv/created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -19,6 +19,11 @@ TORCH ?= torch==2.13.0
 
 .venv/for-peers: .venv/for-test tools/install_peers.sh
 	sh tools/install_peers.sh $(BIN)/python $(TORCH)
+	@touch $@
+
+# TensorFlow 2.14 wants Python 3.9 to 3.11 and an older NumPy: an environment of its own, of 1.3 GB
+.venv/for-peers-tf: .venv/created tools/install_innvestigate.sh
+	sh tools/install_innvestigate.sh $(PYTHON) .venv/peers/innvestigate
 	@touch $@
 
 demo: .venv/for-demo  ## the embedded network, then ImageNet: is it a palace, and why?
@@ -44,6 +49,10 @@ gpu-record:  ## verify and time the CUDA kernels on the GPU of this machine; nee
 peers: .venv/for-peers  ## the same numbers from PyTorch and zennit
 	$(RUN) -m pytest -m peers -q
 
+peers-tf: .venv/for-peers-tf  ## iNNvestigate on the vectors; its outcomes go on record
+	$(RUN) -m lrpref conformance run --library innvestigate --out out/conformance/innvestigate || test $$? = 1
+	$(RUN) tools/write_conformance.py out/conformance/innvestigate
+
 full: .venv/for-peers  ## all tests at once
 	$(RUN) -m pytest -n 2 -q
 
@@ -56,6 +65,9 @@ fuzz: .venv/for-test  ## mutated files of every format: each is read or refused 
 
 bench: .venv/for-peers
 	$(BIN)/python -m bench.run --accuracy $(OPTIONS)
+
+vectors: .venv/for-test  ## compute the test vectors anew, and put them into out/lrpref-vectors-1.zip
+	$(BIN)/python tools/make_vectors.py
 
 clean:
 	rm -rf .venv out build dist docs/_build

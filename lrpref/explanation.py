@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lrpref import exact, heads, record
+from lrpref import dialects, exact, heads, record
 from lrpref.engine import activate, propagate
 from lrpref.errors import BadInput, NoMemory
 from lrpref.kernels.operations import Array
@@ -20,6 +20,9 @@ from lrpref.ledger import Ledger, Row
 from lrpref.network import INPUT, Network
 from lrpref.plan import Plan
 from lrpref.rules import Rule
+
+if TYPE_CHECKING:
+    from lrpref.certificate import Certificate
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,6 +59,8 @@ class Explanation:
         What of the class is explained: one of `heads.HEADS`.
     warnings : list of str
         What a reader should know.
+    dialect : Dialect
+        Whose definitions of the rules.
     """
 
     network: Network
@@ -72,6 +77,7 @@ class Explanation:
     device: str
     head: str = "score"
     warnings: list[str] = field(default_factory=list)
+    dialect: dialects.Dialect = dialects.CHAPTER
 
     def __repr__(self) -> str:
         what = "relevances" if self.target is None else [self.network.label(int(t)) for t in self.target[:3]]
@@ -99,16 +105,23 @@ class Explanation:
         Raises
         ------
         BadInput
-            If there is no such node.
+            If there is no such node, or nothing arrives at it.
         """
         name = self.canonical.merged.get(name, name)
         if name not in self.relevances:
+            self.canonical.node(name)  # of a name that does not exist it names the nearest
             raise BadInput(f"no relevance at '{name}': there are {', '.join(self.relevances)}")
         return self.relevances[name]
 
-    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        certificate: Certificate | None = None,
+    ) -> None:
         """
-        Write the record: relevance.npz, audit.json, heatmap.png, ledger.png.
+        Write the record: relevance.npz, audit.json, heatmap.png, ledger.png; with a certificate digits.png.
 
         Parameters
         ----------
@@ -116,13 +129,15 @@ class Explanation:
             A new folder, an empty one, or (with `overwrite`) an earlier record.
         overwrite : bool
             Whether an earlier record may be replaced.
+        certificate : Certificate, optional
+            How many digits are right (`lrpref.certificate.certify`).
 
         Raises
         ------
         BadRecord
             If the folder cannot be written, or holds anything else.
         """
-        record.write(self, Path(folder), overwrite=overwrite)
+        record.write(self, Path(folder), overwrite=overwrite, certificate=certificate)
 
 
 def explain(
@@ -135,6 +150,7 @@ def explain(
     backend: str | None = None,
     dtype: str | None = None,
     head: str | None = None,
+    dialect: str | dialects.Dialect | None = None,
     watch: Callable[[str], None] | None = None,
 ) -> Explanation:
     """
@@ -160,6 +176,9 @@ def explain(
     head : {"score", "log-odds"}
         What is explained of the class: its score before a softmax, or log(P / (1 - P)) of its probability
         (Section 10.3.1).
+    dialect : str or Dialect, optional
+        Whose definitions of the rules: a library's, by name (`lrpref.dialects.NAMES`), instead of the
+        chapter's. The result is then that library's.
     watch : callable, optional
         Called with each node's name when its relevance has been propagated; once for each part of a batch
         that is larger than memory.
@@ -180,7 +199,8 @@ def explain(
     BadBackend
         If the backend or dtype is unknown, or cannot run this network.
     """
-    options = {"composite": composite, "rules": rules, "backend": backend, "dtype": dtype, "head": head}
+    options = {"composite": composite, "rules": rules, "backend": backend, "dtype": dtype, "head": head,
+               "dialect": dialect}  # fmt: skip
     chosen = {name: value for name, value in options.items() if value is not None}
     if isinstance(network, Plan):
         if chosen:
@@ -215,6 +235,7 @@ def _explain(plan: Plan, x: Any, target: heads.Target, watch: Callable[[str], No
     return Explanation(
         network, canonical, x, scores, classes, relevances, ledger,
         plan.rules, plan.composite, plan.backend, plan.dtype, plan.kernels.device_name(), plan.head, notes,
+        plan.dialect,
     )  # fmt: skip
 
 
@@ -278,7 +299,7 @@ def _start(
 ) -> tuple[Array, Array | None, Array | None, list[Row]]:
     """Give R at the top, s where the head has divided already, the classes, and the books of the head."""
     if plan.head == "score":
-        R, classes = heads.start(scores, target)
+        R, classes = plan.dialect.start(scores, target)
         return R, None, classes, []
     odds = heads.log_odds(scores, target)
     top = plan.canonical.top
@@ -338,5 +359,6 @@ def _warnings(plan: Plan, classes: Array | None, ledger: Ledger, x: Array) -> li
     if outside:
         notes.append(f"inputs of {', '.join(outside)} lie outside the rule's bounds: are they preprocessed?")
     if classes is not None and (exact.as_float(ledger.explained) < 0).any():
-        notes.append(f"an explained {plan.head} is negative: blue pixels push it down, red ones up")
+        what = "pixels" if x.ndim == 4 else "inputs"
+        notes.append(f"an explained {plan.head} is negative: blue {what} push it down, red ones up")
     return notes

@@ -34,6 +34,8 @@ def regular(path: str | os.PathLike[str], error: type[LrprefError]) -> Path:
     LrprefError
         If there is no such file, or it is something else.
     """
+    if not os.fspath(path):
+        raise error("'': a file's name is wanted, not an empty one")
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:

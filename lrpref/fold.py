@@ -8,7 +8,7 @@ from lrpref.layers import BatchNorm, Pad
 from lrpref.network import Network, Node
 
 
-def fold(network: Network) -> Network:
+def fold(network: Network, *, forward: bool = True) -> Network:
     """
     Absorb every batch norm into a neighbouring dense or convolution layer, where there is one.
 
@@ -22,6 +22,8 @@ def fold(network: Network) -> Network:
     ----------
     network : Network
         Any network; its weights may be of any arithmetic. Floats are multiplied in float64.
+    forward : bool
+        Whether a batch norm may go into the layer after it.
 
     Returns
     -------
@@ -32,7 +34,7 @@ def fold(network: Network) -> Network:
     graph = _Graph(network)
     norms = [(node.name, node.layer) for node in network.nodes if isinstance(node.layer, BatchNorm)]
     left = [name for name, norm in norms if not graph.merge_backward(name, norm)]
-    for name in reversed(left):  # of two in a row the second goes first
+    for name in reversed(left if forward else []):  # of two in a row the second goes first
         graph.merge_forward(name)
     return graph.network()
 

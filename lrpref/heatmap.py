@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,10 +109,15 @@ def side_by_side(explanations: Sequence[Explanation], title: str = "") -> Any:
             continue
         draw_relevance(axes, explanation, 0)
         R = exact.as_float(explanation.relevance[0])
-        signs = f"{R[R > 0].sum():+.2g} {-abs(R[R < 0].sum()):+.2g} = {R.sum():.2g}"
+        signs = f"{_short(R[R > 0].sum())} {_short(-abs(R[R < 0].sum()))} = {_short(R.sum())}"
         axes.set_title(f"{explanation.composite}\n{signs}", fontsize=10)
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _short(value: float) -> str:
+    """Write a sum of relevances with its sign: two digits, and all before the point."""
+    return f"{value:+.0f}" if abs(value) >= 10 else f"{value:+.2g}"
 
 
 def draw_input(axes: Any, explanation: Explanation, sample: int) -> None:
@@ -245,6 +250,39 @@ def _bars(figure: Any, bars: dict[str, dict[str, float]], title: str) -> Any:
         loc="best",
     )
     axes.set_title(f"Where f(x) went, from the output down — {title}", fontsize=10)
+    return figure
+
+
+def draw_digits(maps: Mapping[str, Array], how: str) -> Any:
+    """
+    Draw how many decimal digits of each pixel are right.
+
+    Parameters
+    ----------
+    maps : mapping of str to ndarray, shape (C, H, W) or (J,)
+        Right digits of one sample, by dtype; of channels the worst is shown.
+    how : str
+        How they are known.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One map for each dtype, each from its worst pixel to its best.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.8 * len(maps), 4.6), layout="constrained", dpi=110)
+    row = figure.subplots(1, len(maps), squeeze=False)[0]
+    for axes, (dtype, digits) in zip(row, maps.items(), strict=True):
+        axes.set_title(f"{dtype}: worst {digits.min():.1f}, median {np.median(digits):.1f}", fontsize=10)
+        if digits.ndim == 3:
+            image = axes.imshow(digits.min(axis=0), cmap="viridis", interpolation="nearest")
+            axes.axis("off")
+            figure.colorbar(image, ax=axes, shrink=0.8, format="%.3g").set_label("right decimal digits")
+        else:
+            axes.bar(range(digits.size), digits.ravel(), color="0.4")
+            axes.set_ylabel("right decimal digits")
+    figure.suptitle(f"Right digits of the relevance — {how}", fontsize=11)
     return figure
 
 

@@ -17,6 +17,7 @@ from lrpref.kernels.reference import Reference
 from lrpref.kernels.signs import equal
 from lrpref.report import Html
 from lrpref.rules import NOTHING, Zero
+from lrpref.spot import POOLING
 from lrpref.trace import LayerTrace, Lesson, Lower, ShareTrace, Term, Trace, Upper
 
 Cell = tuple[str, str]
@@ -221,11 +222,21 @@ def _share_title(trace: Trace, which: int) -> str:
 
 def _sum_sheet(trace: Trace, top: int) -> Sheet:
     """What the shares come to; all there is where no rule applies."""
-    columns: list[Column] = [("a_j", trace.a, None)]
-    columns += [(f"share {i + 1}", s.relevance, s.relevance) for i, s in enumerate(trace.shares)]
-    columns += [("R_j<-k", trace.relevance, trace.relevance), ("R_j in all", trace.totals, None)]
     title = "the shares together" if trace.shares else f"way: {trace.rule}"
-    return _sheet(title, trace.lower, columns, _booked(trace, "R_j<-k"), trace.relevance, top)
+    a, p, R = "a_j", "p_j", "R_j<-k"
+    if trace.node == POOLING:
+        title, (a, p, R) = f"{title}; {_ODDS}", _LETTERS
+    columns: list[Column] = [(a, trace.a, None)]
+    columns += [(p, trace.w, trace.w)] if len(trace.w) and not trace.shares else []
+    columns += [(f"share {i + 1}", s.relevance, s.relevance) for i, s in enumerate(trace.shares)]
+    columns += [(R, trace.relevance, trace.relevance), ("R_j in all", trace.totals, None)]
+    return _sheet(title, trace.lower, columns, _booked(trace, R), trace.relevance, top)
+
+
+_LETTERS = ("z_cc'", "p_c'", "R_cc'")
+"""Section 10.3.1's for the ratio of the class c to another c', its weight, and its relevance."""
+
+_ODDS = "j is the class c', R_cc' = p_c' z_cc', p_c' = exp(-z_cc') / sum_c' exp(-z_cc')"
 
 
 def _layer_sheets(trace: LayerTrace, top: int) -> list[Sheet]:

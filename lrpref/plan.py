@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lrpref import composites, exact, heads
+from lrpref import composites, dialects, exact, heads
 from lrpref.engine import Known, Prepared
-from lrpref.errors import BadBackend, BadNetwork, BadRule, LrprefError
+from lrpref.errors import BadBackend, BadInput, BadNetwork, BadRule, LrprefError
 from lrpref.fold import fold
 from lrpref.kernels import automatic
 from lrpref.kernels import backend as get_backend
@@ -54,6 +54,8 @@ class Plan:
         log-probability ratios, whose rule is always LRP-0.
     memory : int
         Bytes up to which modified weights are kept; beyond, they are made anew for each call.
+    dialect : str or Dialect, optional
+        Whose definitions of the rules: a library's, by name (`lrpref.dialects`), instead of the chapter's.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class Plan:
         dtype: str = "float64",
         head: str = "score",
         memory: int = MEMORY,
+        dialect: str | dialects.Dialect | None = None,
     ) -> None:
         if not isinstance(network, Network):
             raise BadNetwork(
@@ -84,7 +87,7 @@ class Plan:
             )
         if not isinstance(memory, int | float | np.number) or not memory >= 0:
             raise BadBackend(f"memory is {memory!r:.60}: a number of bytes >= 0 is wanted")
-        self.network, self.dtype = network, dtype
+        self.network, self.dtype, self.dialect = network, dtype, dialects.get(dialect)
         self.arithmetic = exact.get(dtype)
         if isinstance(backend, str):
             self.backend = automatic() if backend == "auto" else backend
@@ -100,14 +103,16 @@ class Plan:
             _check_size(network)
         self._left = memory
         with np.errstate(over="ignore", invalid="ignore"), self.precision():
-            self.canonical = _canonical(network, self.arithmetic)
+            self.canonical = _canonical(network, self.arithmetic, self.dialect)
             self.head = heads.check(head, self.canonical.shapes[self.canonical.top])
-            self.composite, self.rules = _rules(self.canonical, composite, rules)
+            self.composite, asked = _rules(self.canonical, composite, rules, self.dialect)
+            self.canonical, self.rules = self.dialect.translate(self.canonical, asked)
             if self.merges_ratios:
                 self.rules = _ratios_under_zero(self.canonical, self.rules, rules)
-            self.prepared = prepare(
+            prepared = prepare(
                 self.canonical, self.rules, self.kernels, self.arithmetic, room=self._has_room
             )
+            self.prepared = self.dialect.prepared(network, prepared, self.arithmetic)
 
     def __repr__(self) -> str:
         return f"<Plan for {self.network.name}: {self.composite}, {self.backend}, {self.dtype}>"
@@ -224,10 +229,12 @@ def _lacking(backend: Any) -> list[str]:
     return [name for name in FUNCTIONS if not callable(getattr(backend, name, None))]
 
 
-def _canonical(network: Network, arithmetic: exact.Arithmetic) -> Network:
+def _canonical(network: Network, arithmetic: exact.Arithmetic, dialect: dialects.Dialect) -> Network:
     """Fold; rationals and balls without rounding, floats in float64 before they are rounded to dtype."""
     scored = network.before_softmax()
-    return fold(scored.astype(arithmetic)) if arithmetic.objects else fold(scored).astype(arithmetic)
+    if arithmetic.objects:
+        return dialect.canonical(scored.astype(arithmetic))
+    return dialect.canonical(scored).astype(arithmetic)
 
 
 def _check_size(network: Network) -> None:
@@ -240,26 +247,32 @@ def _check_size(network: Network) -> None:
             )
 
 
-def _rules(network: Network, composite: Any, given: Mapping[str, Rule] | None) -> tuple[str, dict[str, Rule]]:
-    """Give every node its rule, and the whole a name."""
+def _rules(
+    network: Network, composite: Any, given: Mapping[str, Rule] | None, dialect: dialects.Dialect
+) -> tuple[str, dict[str, Rule]]:
+    """Give every node its rule, and the whole a name; composites look at the chapter's canonical form."""
+    name = "rules given node by node"
     if given is None:
         chosen = composites.get(composite)
-        return chosen.name, chosen.rules(network)
+        name, given = chosen.name, chosen.rules(network if dialect.folds else fold(network))
     if not isinstance(given, Mapping):
         raise BadRule(f"rules are {given!r:.60}: wanted is a rule for each node, by name")
-    unknown = [name for name in given if network.merged.get(name, name) not in network.shapes]
+    given = dialect.complete(network, given)
     missing = [node.name for node in network.nodes if node.layer.is_linear and node.name not in given]
-    if unknown or missing:
-        raise BadRule(
-            f"rules are missing for {', '.join(missing)}" if missing else f"there is no node {unknown[0]!r}"
-        )
+    if missing:
+        raise BadRule(f"rules are missing for {', '.join(missing)}")
+    for asked in given:
+        try:
+            network.node(asked)
+        except BadInput as error:  # it names the nearest
+            raise BadRule(f"rules: {error}") from None
     wrong = [name for name, rule in given.items() if not isinstance(rule, Rule)]
     if wrong:
         raise BadRule(
             f"the rule of node '{wrong[0]}' is {given[wrong[0]]!r}: a Rule of lrpref.rules is wanted"
         )
     rules = {n.name: given[n.name] if n.layer.is_linear else Pass() for n in network.nodes}
-    return "rules given node by node", rules
+    return name, rules
 
 
 def _ratios_under_zero(

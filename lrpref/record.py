@@ -22,6 +22,7 @@ from lrpref.kernels.operations import Array
 from lrpref.ledger import ACCOUNTS, Row
 
 if TYPE_CHECKING:
+    from lrpref.certificate import Certificate
     from lrpref.explanation import Explanation
 
 FORMAT = 1
@@ -29,11 +30,14 @@ FORMAT = 1
 FILES = {"audit.json", "relevance.npz", "heatmap.png", "ledger.png"}
 """What a record consists of."""
 
+CERTIFIED = {"digits.png"}
+"""What a certified record has besides."""
+
 ENTRIES = {
     "format", "versions", "computed", "network", "input", "explained", "composite", "rules", "ledger",
     "totals", "relevance", "pictures", "warnings", "digests",
 }  # fmt: skip
-"""What audit.json consists of."""
+"""What audit.json consists of; of a certified record, `certificate` besides."""
 
 BOUNDS = {"float32": 1e-3, "float64": 1e-9, "longdouble": 1e-9, "exact": 0.0, "ball": 0.0}
 """How far a recomputation may be off, relative to max |R|.
@@ -150,7 +154,10 @@ def arrays_of(explanation: Explanation) -> dict[str, Array]:
 
 
 def describe(
-    explanation: Explanation, arrays: Mapping[str, Array], pictures: Mapping[str, bytes]
+    explanation: Explanation,
+    arrays: Mapping[str, Array],
+    pictures: Mapping[str, bytes],
+    certificate: Certificate | None = None,
 ) -> dict[str, Any]:
     """
     Make the contents of audit.json.
@@ -163,6 +170,8 @@ def describe(
         What relevance.npz holds.
     pictures : mapping of str to bytes
         The pictures' files.
+    certificate : Certificate, optional
+        How many of its digits are right.
 
     Returns
     -------
@@ -187,7 +196,8 @@ def describe(
         "format": FORMAT,
         "versions": _versions(),
         "computed": {"backend": e.backend, "dtype": e.dtype, "device": e.device,
-                     "bound": BOUNDS[e.dtype], "bound_is": "relative to max |relevance|"},
+                     "bound": BOUNDS[e.dtype], "bound_is": "relative to max |relevance|",
+                     "dialect": e.dialect.record()},
         "network": {"name": e.network.name, "path": e.network.source, "sha256": e.network.digest,
                     "sha256_is": "of graph and weights before folding",
                     "provenance": dict(e.network.provenance)},
@@ -204,8 +214,27 @@ def describe(
         "pictures": {name: sha256(data) for name, data in pictures.items()},
         "warnings": e.warnings,
     }  # fmt: skip
+    if certificate is not None:
+        record["certificate"] = certificate.to_json()
     record["digests"] = {name: sha256(canonical_json(entry)) for name, entry in record.items()}
     return record
+
+
+def files_of(record: Mapping[str, Any]) -> set[str]:
+    """
+    Tell which files belong to a record.
+
+    Parameters
+    ----------
+    record : mapping
+        Contents of audit.json.
+
+    Returns
+    -------
+    set of str
+        Their names.
+    """
+    return FILES | CERTIFIED if "certificate" in record else FILES
 
 
 def is_record(folder: Path) -> bool:
@@ -223,7 +252,9 @@ def is_record(folder: Path) -> bool:
         Whether it holds our files and nothing else.
     """
     entries = {entry.name: entry for entry in os.scandir(folder)}
-    if not entries.keys() <= FILES or not all(e.is_file(follow_symlinks=False) for e in entries.values()):
+    if not entries.keys() <= FILES | CERTIFIED:
+        return False
+    if not all(entry.is_file(follow_symlinks=False) for entry in entries.values()):
         return False
     try:
         return bool(_read_json(folder)["format"] == FORMAT)
@@ -262,7 +293,9 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         raise BadRecord(f"{folder}: holds an earlier record; --overwrite replaces it")
 
 
-def write(explanation: Explanation, folder: Path, *, overwrite: bool) -> None:
+def write(
+    explanation: Explanation, folder: Path, *, overwrite: bool, certificate: Certificate | None = None
+) -> None:
     """
     Write a record: all of it, or nothing.
 
@@ -274,6 +307,8 @@ def write(explanation: Explanation, folder: Path, *, overwrite: bool) -> None:
         The output folder.
     overwrite : bool
         Whether an earlier record may be replaced.
+    certificate : Certificate, optional
+        How many of its digits are right.
 
     Raises
     ------
@@ -287,7 +322,9 @@ def write(explanation: Explanation, folder: Path, *, overwrite: bool) -> None:
         "heatmap.png": heatmap.png(heatmap.draw(explanation)),
         "ledger.png": heatmap.png(heatmap.draw_ledger(explanation.ledger, title)),
     }
-    record = describe(explanation, arrays, pictures)
+    if certificate is not None:
+        pictures["digits.png"] = heatmap.png(certificate.picture())
+    record = describe(explanation, arrays, pictures, certificate)
     with new_folder(folder, lambda place: overwrite and is_record(place)) as new:
         new.mkdir()
         np.savez_compressed(new / "relevance.npz", allow_pickle=False, **arrays)
@@ -346,10 +383,8 @@ def _read_json(folder: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["format"] != FORMAT:
             raise BadRecord(f"{folder}: format {record['format']!r}; this version reads {FORMAT}")
-        if record.keys() != ENTRIES:
-            raise BadRecord(
-                f"{path}: entries missing or unknown: {', '.join(sorted(record.keys() ^ ENTRIES))}"
-            )
+        if other := (record.keys() ^ ENTRIES) - {"certificate"}:
+            raise BadRecord(f"{path}: entries missing or unknown: {', '.join(sorted(other))}")
         for key in ("computed", "network", "input", "explained", "rules", "relevance", "pictures", "digests"):
             record[key].keys()
         record["network"]["provenance"].keys()

@@ -108,7 +108,7 @@ def subscripts(text: str) -> Html:
     for plain, sign in (("sum_", "Σ_"), ("<-", "←"), (" - ", " − "), (" * ", " × "), ("'", "′")):
         text = text.replace(plain, sign)
     letter = r"(?<![\w.])((?:[A-Za-zΣ]|eps)′?)_"  # a node's name may have underscores, too
-    return Html(re.sub(letter + r"(?:{([^}]*)}|(\w+(?:←\w+)?))", r"\1<sub>\2\3</sub>", html.escape(text)))
+    return Html(re.sub(letter + r"(?:{([^}]*)}|(\w+(?:←\w+)?′?))", r"\1<sub>\2\3</sub>", html.escape(text)))
 
 
 def code(text: str, caption: str = "") -> Html:
@@ -185,6 +185,83 @@ def figure(png: bytes, caption: str) -> Html:
     data = base64.b64encode(png).decode("ascii")
     picture = Html(f'<img src="data:image/png;base64,{data}" alt="{html.escape(caption)}">')
     return _tag("figure", _joined([picture, _tag("figcaption", escaped(caption))]))
+
+
+def folded(summary: str, *inside: str, anchor: str = "") -> Html:
+    """
+    Fold blocks away under a line that opens them.
+
+    Parameters
+    ----------
+    summary : str or Html
+        The line.
+    *inside : str or Html
+        What it opens.
+    anchor : str
+        A name under which `link` finds what is inside, and opens it.
+
+    Returns
+    -------
+    Html
+        The line, closed.
+    """
+    opening = Html(f'<div id="{html.escape(anchor)}">') if anchor else Html("<div>")
+    return _tag("details", _joined([_tag("summary", escaped(summary)), opening, *inside, Html("</div>")]))
+
+
+def link(text: str, anchor: str) -> Html:
+    """
+    Lead to a place in the same page.
+
+    Parameters
+    ----------
+    text : str
+        What stands there.
+    anchor : str
+        The name of the place, given to `folded`.
+
+    Returns
+    -------
+    Html
+        The link.
+    """
+    return Html(f'<a href="#{html.escape(anchor)}">{escaped(text)}</a>')
+
+
+def items(*several: str) -> Html:
+    """
+    Make a list.
+
+    Parameters
+    ----------
+    *several : str or Html
+        Its items.
+
+    Returns
+    -------
+    Html
+        The list.
+    """
+    return _tag("ul", _joined([_tag("li", escaped(item)) for item in several]))
+
+
+def marked(text: str, mood: str) -> Html:
+    """
+    Give a text a background that says how good it is.
+
+    Parameters
+    ----------
+    text : str or Html
+        The text, which says it too: not everybody sees colours.
+    mood : {"good", "mild", "bad", "quiet"}
+        As it should be; otherwise, and known why; wrong; nothing to say.
+
+    Returns
+    -------
+    Html
+        The text.
+    """
+    return _tag("span", escaped(text), f"mark {mood}")
 
 
 def hinted(text: str, hint: str) -> Html:
@@ -300,10 +377,12 @@ def _row(cells: Sequence[str], cell: str = "td") -> Html:
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --soft: #f4f4f1; --line: #d8d8d2;
-        --quiet: #63635c; --good: #12703a; --bad: #b3261e; }
+        --quiet: #63635c; --good: #12703a; --bad: #b3261e;
+        --on-good: #d7eedd; --on-mild: #fbeac2; --on-bad: #f9d2ce; --on-quiet: #ecece8; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e8e6e1; --paper: #191a1b; --soft: #242627; --line: #3d4042; --quiet: #a3a39c;
-          --good: #6fcf97; --bad: #ff8a80; }
+          --good: #6fcf97; --bad: #ff8a80;
+          --on-good: #1d4a2f; --on-mild: #5a4512; --on-bad: #6b2520; --on-quiet: #333638; }
 }
 * { box-sizing: border-box; }
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper);
@@ -331,6 +410,17 @@ tfoot tr:first-child td { border-top: 2px solid var(--line); }
 tfoot tr:last-child td { font-weight: 600; }
 .note { border-left: 4px solid var(--good); background: var(--soft); padding: .5rem .9rem; }
 .note.bad { border-color: var(--bad); }
+.mark { display: inline-block; padding: 0 .45rem; border-radius: 3px; background: var(--on-quiet); }
+.mark.good { background: var(--on-good); }
+.mark.mild { background: var(--on-mild); }
+.mark.bad { background: var(--on-bad); }
+summary { cursor: pointer; }
+section > details { border-bottom: 1px solid var(--line); padding: .15rem 0; }
+section > details > div { padding: .2rem 0 .8rem 1.1rem; }
+td { vertical-align: top; }
+td > details[open] { text-align: left; }
+td ul { list-style: none; margin: .2rem 0; padding: 0; font-size: .82rem; }
+:target { background: var(--soft); }
 footer { margin-top: 3rem; color: var(--quiet); font-size: .85rem; }
 """
 

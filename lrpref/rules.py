@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any, ClassVar, NoReturn, Self
@@ -556,7 +556,9 @@ LONGEST = 10_000_000
 """Characters of the longest rule that is read: a z-box with a bound for each pixel."""
 
 
-def parse(text: str, box: tuple[Array, Array] | None = None) -> Rule:
+def parse(
+    text: str, box: tuple[Array, Array] | None = None, known: Mapping[str, type[Rule]] = RULES
+) -> Rule:
     """
     Read a rule by name: `gamma(0.25)`, `epsilon(0.25std)`, `alpha-beta(2,1,stabilizer=signed(1e-6))`.
 
@@ -566,6 +568,8 @@ def parse(text: str, box: tuple[Array, Array] | None = None) -> Rule:
         As `str(rule)` writes it; parameters that are left out take their defaults.
     box : (low, high), optional
         The bounds of a `z-box` without parameters.
+    known : mapping of str to type of Rule
+        The rules by name.
 
     Returns
     -------
@@ -580,8 +584,8 @@ def parse(text: str, box: tuple[Array, Array] | None = None) -> Rule:
     if not isinstance(text, str) or len(text) > (LONGEST if "z-box" in str(text)[:99] else 1000):
         raise BadRule(f"a rule's name is wanted, such as gamma(0.25); got {str(text)[:60]!r}...")
     match = re.fullmatch(r"\s*([a-z0-9-]+)\s*(?:\((.*)\))?\s*", text, re.DOTALL)
-    if not match or match[1] not in RULES:
-        raise BadRule(f"unknown rule {text!r}: there are {', '.join(RULES)}")
+    if not match or match[1] not in known:
+        raise BadRule(f"unknown rule {text!r}: there are {', '.join(known)}")
     name, arguments = match[1], re.sub(r"([0-9.eE+-]+)std\b", r"relative(\1)", match[2] or "")
     try:
         call = ast.parse(f"f({arguments})", mode="eval").body
@@ -591,7 +595,7 @@ def parse(text: str, box: tuple[Array, Array] | None = None) -> Rule:
         options = {str(k.arg): _value(k.value) for k in call.keywords}
         if name == "z-box" and not args and box is not None:
             args = list(box)
-        return RULES[name](*args, **options)
+        return known[name](*args, **options)
     except (SyntaxError, ValueError, TypeError, OverflowError, RecursionError, MemoryError):
         raise BadRule(f"cannot read rule {text!r}: wanted is for example {_example(name)}") from None
 

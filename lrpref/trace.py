@@ -7,33 +7,30 @@ check of the engine, too: it holds what the engine hands out in the same place, 
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lrpref import exact
+from lrpref.checks import whole
 from lrpref.connections import Connections, Index, connections
-from lrpref.engine import Prepared, activate
+from lrpref.engine import activate
 from lrpref.errors import BadInput
 from lrpref.explanation import Explanation
 from lrpref.kernels import BACKENDS
 from lrpref.kernels.operations import Array, Part, lower, taken
 from lrpref.kernels.signs import equal, greater, zeros_like
-from lrpref.layers import Dense, Linear, LinearLayer
+from lrpref.layers import Linear, LinearLayer, SoftMin
 from lrpref.ledger import ACCOUNTS, Row
 from lrpref.plan import Plan
-from lrpref.rules import Rule, Share, Zero
+from lrpref.rules import Rule, Share
+from lrpref.spot import Lower, look
 
 LIMIT = 20_000_000
 """About so many connections a layer may have that is traced neuron by neuron: it takes a minute."""
-
-Lower = tuple[str, Index]
-"""A lower neuron: the node that the layer reads, and where it stands in one sample of its output."""
-
 
 class Term(NamedTuple):
     """
@@ -200,7 +197,8 @@ class Trace(Lesson):
     z : number
         The layer's own z_k; without a rule, the layer's output there.
     w : ndarray, shape (M,)
-        The weights w_jk; empty where there is no rule.
+        The weights w_jk; of a soft minimum p_j, by which it shares relevance; empty for other layers without
+        a rule.
     shares : list of ShareTrace
         The four steps, once for each share of the rule.
     totals : ndarray, shape (M,)
@@ -282,7 +280,8 @@ def trace(
     explanation : Explanation
         What `lrpref.explain` gave.
     node : str
-        The layer.
+        The layer. Under the head `log-odds` its own two are there, too: `log-odds`, and `log-ratios` where no
+        dense layer on top is merged with them.
     neuron : int, sequence of int, or "max"
         Which neuron k: a flat index, or (channel, row, column); `max` is where R_k is farthest from 0.
     sample : int
@@ -342,7 +341,9 @@ def trace_layer(
 def _plan(e: Explanation) -> Plan:
     """Give the plan that the explanation was computed by."""
     backend = e.backend if e.backend in BACKENDS else "numpy"  # a table of one's own has no name to go by
-    return Plan(e.network, rules=e.rules, backend=backend, dtype=e.dtype, head=e.head)
+    return Plan(
+        e.network, rules=e.rules, backend=backend, dtype=e.dtype, head=e.head, dialect=e.dialect
+    )
 
 
 class _Place:
@@ -352,48 +353,29 @@ class _Place:
         self, plan: Plan, explanation: Explanation, node: str, sample: int, dtype: str | None
     ) -> None:
         e, kernels, canonical = explanation, plan.kernels, plan.canonical
-        if not 0 <= sample < len(e.x):
-            raise BadInput(f"there is no sample {sample}: the explanation has 0 to {len(e.x) - 1}")
-        self.name = _known(plan, node)
+        sample = whole("sample", sample, 0, len(e.x) - 1)
         self.kernels, self.engine = kernels, plan.arithmetic
         self.arithmetic = exact.get(dtype or e.dtype)
         self.same = self.arithmetic.name == self.engine.name
-        self.R = e.at(self.name)[sample : sample + 1]
         with np.errstate(over="ignore", invalid="ignore"):
             x = kernels.upload(self.engine.array(e.x[sample : sample + 1]))
             values = activate(canonical, plan.prepared, x)
-        self.reads = canonical.node(self.name).inputs
-        self.inputs, self.z = [values[name] for name in self.reads], values[self.name]
-        self.prepared = plan.prepared[self.name]
-        self.kind = self.prepared.layer.kind
-        if plan.merges_ratios and self.name == canonical.top:
-            self._see_ratios(e, sample)
-            self.kind = f"{self.kind} with a layer of ratios z_ck = y_c - y_k on top"
+        spot = look(plan, e, values, node, sample)
+        self.name, self.kind, self.prepared, self.inputs, self.z, self.R, self.names, totals = spot
         self.layer, self.rule = self.prepared.layer, self.prepared.rule
         # all that is read, one after the other, as one vector
         home = [kernels.download(x) for x in self.inputs]
-        self.shapes = [x.shape[1:] for x in home]
         self.a = self._take(np.concatenate([x.ravel() for x in home]))
-        totals = [e.relevances[name][sample] for name in self.reads]
-        self.totals = self._take(np.concatenate([x.ravel() for x in totals]))
+        self.totals = self._take(totals)
         self.own_z = self._take(kernels.download(self.z))[0]
+        self.p = self.a[:0]  # the weights of a soft minimum
+        if isinstance(self.layer, SoftMin):
+            self.p = self._take(self.layer.weights(home[0])[0])
         self.linear: Linear | None = None
         if isinstance(self.layer, LinearLayer) and not self.rule.passes:
             self.joined = self._take(self.layer.join(home))
             self.linear = self.arithmetic.cast(self.layer).linear(self.joined, self.rule)
             self.cast_rule = self.arithmetic.cast(self.rule)
-
-    def _see_ratios(self, e: Explanation, sample: int) -> None:
-        """Under the head `log-odds` R is of the ratios z_cc' = y_c - y_c': see the layer that gives them."""
-        layer = self.prepared.layer
-        assert isinstance(layer, Dense)
-        assert e.target is not None
-        c = int(e.target[sample])
-        bias = None if layer.bias is None else layer.bias[c] - layer.bias
-        ratios = Dense(layer.weight[c] - layer.weight, bias)
-        shapes = [x.shape[1:] for x in self.inputs]
-        self.prepared = Prepared(self.kernels, ratios, Zero(), shapes, self.engine)
-        self.z = self.prepared.forward(self.inputs)
 
     def _take(self, x: Array) -> Array:
         """Take numbers of the engine over into the arithmetic of the trace."""
@@ -418,12 +400,6 @@ class _Place:
             )
         return given
 
-    def _lower(self) -> Iterator[Lower]:
-        """Name the lower neurons, in the order of `a`."""
-        for name, shape in zip(self.reads, self.shapes, strict=True):
-            for j in np.ndindex(shape):
-                yield name, j
-
     # The two lessons.
 
     def trace(self, k: Index) -> Trace:
@@ -434,16 +410,16 @@ class _Place:
         engine, row = self._step(arriving)
         shares: list[ShareTrace] = []
         if self.linear is None:
-            handed, w, z, accounts = engine, engine[:0], self.own_z[k], self._booked(row)
+            handed, z, accounts = engine, self.own_z[k], self._booked(row)
             places = np.flatnonzero(~equal(engine, 0))
+            w = self.p[places] if len(self.p) else self.p
         else:
             found, z, shares, accounts = self._four_steps(k, R, row)
-            places, w = self._places(found), found.w
+            places, w = found.places(self.joined.shape[1:]), found.w
             handed[places] += _added([share.relevance for share in shares], w)
-        names = list(self._lower())
         check = self._compare(handed, accounts, engine, row, self._rounding(shares))
         return Trace(
-            **self._common(R, handed[places], accounts), check=check, lower=[names[j] for j in places],
+            **self._common(R, handed[places], accounts), check=check, lower=[self.names[j] for j in places],
             a=self.a[places], totals=self.totals[places], neuron=k, z=z, w=w, shares=shares,
         )  # fmt: skip
 
@@ -462,7 +438,7 @@ class _Place:
                 continue
             found, _, shares, took = self._four_steps(k, arriving[k], row)
             neurons.append(Upper(k, arriving[k], [(share.z, share.eps, share.s) for share in shares]))
-            places = self._places(found)
+            places = found.places(self.joined.shape[1:])
             for i, share in enumerate(shares):
                 handed[places] += share.relevance
                 for t, term in enumerate(share.terms):
@@ -472,7 +448,7 @@ class _Place:
         if self.linear is None:
             handed, accounts = engine, self._booked(row)
         return LayerTrace(
-            **self._common(R, handed, accounts), lower=list(self._lower()), a=self.a, neurons=neurons,
+            **self._common(R, handed, accounts), lower=self.names, a=self.a, neurons=neurons,
             check=self._compare(handed, accounts, engine, row, bound), c=[c[key] for key in sorted(c)],
         )  # fmt: skip
 
@@ -501,12 +477,6 @@ class _Place:
             )
 
     # The four steps at one neuron, by plain sums over its connections.
-
-    def _places(self, found: Connections) -> Array:
-        """Say where the lower neurons stand in `a`."""
-        if not found.lower:
-            return np.zeros(0, int)
-        return np.ravel_multi_index(tuple(np.array(found.lower).T), self.joined.shape[1:])
 
     def _four_steps(
         self, k: Index, R: Any, row: Row
@@ -603,18 +573,6 @@ class _Place:
             largest += exact.radius(difference).max()
             return Check(all(ball.contains(0) for ball in difference), float(largest), 0.0)
         return Check(bool(largest <= bound), float(largest), bound)
-
-
-def _known(plan: Plan, node: str) -> str:
-    """Find the node, or name the nearest."""
-    canonical = plan.canonical
-    name = canonical.merged.get(node, node)
-    names = [found.name for found in canonical.nodes]
-    if name not in names:
-        near = difflib.get_close_matches(str(node), names, 3)
-        meant = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise BadInput(f"there is no node '{node}'{meant} The network has {', '.join(names)}")
-    return name
 
 
 def _name(p: Part | Array) -> str:

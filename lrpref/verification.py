@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from lrpref import heads
+from lrpref import dialects, heads
 from lrpref.errors import BadBackend, BadRecord, LrprefError
 from lrpref.explanation import explain
 from lrpref.kernels import BACKENDS, backend
 from lrpref.kernels.operations import Array
 from lrpref.network import Network
-from lrpref.record import BOUNDS, FILES, arrays_of, canonical_json, describe, digest_of, read, sha256
-from lrpref.rules import Rule, parse
+from lrpref.record import BOUNDS, arrays_of, canonical_json, describe, digest_of, files_of, read, sha256
+from lrpref.rules import Rule
 
 SPLIT = "the batch was split"
 """How the note begins that tells of a batch larger than memory."""
@@ -77,13 +77,12 @@ def verify(folder: Path, load: Callable[[Mapping[str, Any]], Network]) -> list[F
     for name in sorted(arrays.keys() - {"input"}):
         recorded = record["relevance"].get(f"sha256_{name}")
         findings.append(_compare(f"the {name}", digest_of(arrays[name]), recorded))
-    findings.append(
-        Finding("the files", _files(folder) == FILES == {*record["pictures"], "audit.json", "relevance.npz"},
-                ", ".join(sorted(_files(folder))))
-    )  # fmt: skip
+    files, named = files_of(record), {*record["pictures"], "audit.json", "relevance.npz"}
+    found = _files(folder)
+    findings.append(Finding("the files", found == named == files, ", ".join(sorted(found))))
     shape = record["input"].get("shape")
     findings.append(Finding("the input's shape", shape == list(arrays["input"].shape), str(shape)))
-    for name in sorted(FILES & record["pictures"].keys()):
+    for name in sorted(files & record["pictures"].keys()):
         recorded = record["pictures"][name]
         data = (folder / name).read_bytes() if (folder / name).is_file() else b""
         findings.append(_compare(name, sha256(data), recorded))
@@ -109,14 +108,14 @@ def _compare(what: str, found: str, recorded: str | None) -> Finding:
 def _recompute(record: Mapping[str, Any], arrays: Mapping[str, Array], network: Network) -> list[Finding]:
     """Explain again, by the recorded rules, and compare relevance and books."""
     try:
-        rules: dict[str, Rule] = {node: parse(text) for node, text in record["rules"].items()}
+        rules: dict[str, Rule] = {node: dialects.read_rule(text) for node, text in record["rules"].items()}
         computed, explained = record["computed"], record["explained"]
         target = np.asarray(explained.get("target", explained.get("relevances")))
         head = {text: name for name, text in heads.HEADS.items()}.get(explained["quantity"], "score")
         bound = BOUNDS[computed["dtype"]]
         again = explain(network, arrays["input"], target, rules=rules,
                         backend=_backend_here(computed["backend"]), dtype=computed["dtype"],
-                        head=head)  # fmt: skip
+                        head=head, dialect=dialects.recorded(computed["dialect"]))  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise BadRecord(f"the record cannot be recomputed ({type(error).__name__}: {error})") from None
     new = arrays_of(again)

@@ -12,8 +12,10 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from lrpref import data
-from lrpref.cli import app
+from lrpref.cli import app, main
 from lrpref.errors import BadNetwork
+from lrpref.layers import Dense
+from lrpref.network import chain
 from lrpref.weights_import.architectures import get
 from lrpref.weights_import.build import expected_tensors
 
@@ -178,6 +180,73 @@ def test_names_are_not_markup(elsewhere):
     assert "\x1b" not in run("verify", "\x1b[31m").stderr
     with pytest.raises(BadNetwork, match="not one line"):
         replace(network, name="\x1b[31m")
+
+
+@pytest.fixture
+def single(elsewhere):
+    """A network of one output, whose score is negative and whose books have nothing but inputs."""
+    network = chain([("score", Dense(np.array([[1.0, -2.0]])))], (2,))
+    network.save(elsewhere / "single.safetensors")
+    np.save(elsewhere / "x.npy", np.array([[1.0, 3.0]]))
+    return "explain", "--model", "single.safetensors", "--input", "x.npy", "--composite", "lrp-0"
+
+
+def test_one_output_has_no_probability(single):
+    said = run(*single).stdout
+    assert "says: output 0 -5.000\n" in said
+    assert "= -5 input (+1 -6), residual" in said
+    assert "probability" not in said
+    assert "who took most" not in said  # nothing was booked
+    assert "blue inputs push it down" in said
+    assert "(probability 0." in run("explain", "--out", "o").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["trace", "--top", "0"], ["trace", "--topp", "3"], ["verify"], ["explane"], ["explain", "--input"],
+        ["info", "--kernels=3"], ["conformance", "runn"], ["convert", "embedded"],
+    ],
+)  # fmt: skip
+def test_misuse_is_one_line(arguments, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["lrpref", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    said = capsys.readouterr()
+    assert caught.value.code == 2
+    assert said.out == ""
+    assert said.err.startswith("lrpref: ")
+    assert said.err.endswith(" --help)\n")
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--help"], 0), (["info", "--help"], 0), ([], 2), (["info"], 0), (["verify", "."], 2)],
+)
+def test_the_program_ends_with_its_commands_code(arguments, code, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["lrpref", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert (caught.value.code or 0) == code
+    shown = capsys.readouterr()
+    assert ("Usage: " in shown.out) == ("--help" in arguments or not arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["explain", "--architecture", "vgg16"], "--architecture vgg16: network 'embedded' has its own"),
+        (["info", "efficientnet-lite0", "--architecture", "a"], "--architecture a: network 'efficientnet-l"),
+        (["explain", "--input", ""], "'': a file's name is wanted, not an empty one"),
+        (["explain", "--model", ""], "'': a network's name or file is wanted, not an empty name"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(arguments, text):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"lrpref: {text}")
+    assert result.stderr.count("\n") == 1
 
 
 def test_verify_of_no_record(elsewhere):

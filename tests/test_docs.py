@@ -1,6 +1,7 @@
 """The numbers in the documentation are recomputed, line by line."""
 
 import doctest
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from lrpref.rules import RULES
 ROOT = Path(__file__).parent.parent
 
 
-PAGES = ("ledger", "rules", "theory", "baselines", "log_odds", "beyond", "trace", "figures", "backends")
+PAGES = (
+    "one_neuron", "one_network", "ledger", "trace", "rules", "layers", "theory", "figures", "baselines",
+    "log_odds", "beyond", "backends", "certify", "dialects", "self_check", "vectors", "adapters",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("page", [*(f"docs/{name}.md" for name in PAGES), "README.md"])
@@ -34,3 +38,17 @@ def test_every_name_is_documented(page, names):
     text = (ROOT / page).read_text(encoding="utf-8")
     assert [name for name in names if f"`{name}" not in text] == []
 
+
+TEXTS = [f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("[!_]*.md"))]
+
+
+@pytest.mark.parametrize("page", [*TEXTS, "README.md"])
+def test_links_lead_somewhere(page):
+    text, folder = (ROOT / page).read_text(encoding="utf-8"), (ROOT / page).parent
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+    assert [t for t in targets if "://" not in t and not (folder / t).exists()] == []
+
+
+def test_every_page_is_in_the_reading_order():
+    listed = re.findall(r"^(\w+)$", (ROOT / "docs/index.md").read_text(encoding="utf-8"), flags=re.M)
+    assert sorted(f"docs/{name}.md" for name in ["index", *listed]) == TEXTS

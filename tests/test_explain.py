@@ -27,7 +27,7 @@ def test_rules_node_by_node():
     assert str(e.rules["relu"]) == "pass"
     for rules, said in [
         ({"fc": Zero()}, "missing for out"),
-        ({"fc": Zero(), "out": Zero(), "oat": Zero()}, "no node 'oat'"),
+        ({"fc": Zero(), "out": Zero(), "oat": Zero()}, "rules: there is no node 'oat'; did you mean out"),
         ({"fc": Zero(), "out": "zero"}, "'out' is 'zero'"),
     ]:
         with pytest.raises(BadRule, match=said):

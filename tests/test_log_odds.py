@@ -235,6 +235,7 @@ def test_stiffness_and_scale_of_a_soft_minimum_in_balls():
 
 @pytest.mark.parametrize(("options", "said"), [
     ({"beta": 0.0}, "beta is 0.0"), ({"beta": math.nan}, "beta is nan"),
+    ({"beta": math.inf}, "beta is inf: a finite number > 0 is wanted"),
     ({"reference": "there"}, "'origin' or 'root'"), ({"hard": True}, "wants the reference 'root'"),
 ])  # fmt: skip
 def test_a_bad_soft_minimum(options, said):

@@ -259,7 +259,7 @@ def test_every_kind_of_layer_is_compared() -> None:
     draw = Draw(lambda low, high: low, np.random.default_rng(0))
     drawn = {getattr(draw, kind)()[0].kind for kind in KINDS}
     # what models beyond networks are made of is compared with their own originals
-    beyond = {"SoftMin", "Discriminants", "SquaredDistances", "Gate", "State"}
+    beyond = {"SoftMin", "WeightedDifferences", "SquaredDifferences", "Total", "Gate", "State"}
     assert drawn | {layer.kind for layer in ACTIVATIONS} == set(layers.LAYERS) - beyond
 
 

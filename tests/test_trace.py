@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
@@ -198,6 +199,73 @@ def test_log_odds_trace_sees_the_ratios():
     np.testing.assert_allclose(whole.relevance, e.relevance[0], rtol=1e-14)  # two summands each
 
 
+@pytest.mark.parametrize("dtype", ["float64", "ball"])
+def test_the_pooling_of_the_log_odds_is_the_chapters_formula(dtype):
+    """z_cc' = y_c - y_c', p_c' = exp(-z_cc') / sum exp(-z_cc'), R_cc' = p_c' z_cc' and -H(p), for c = 1."""
+    net = chain([("top", layers.Dense(np.array([[1.0, 0.0], [2.0, 1.0], [0.0, 3.0]])))], (2,))
+    x = np.array([[9.0, 9.0], [2.0, 1.0]])
+    e = lrpref.explain(net, x, [0, 1], "lrp-0", head="log-odds", dtype=dtype)
+    found = trace(e, "log-odds", sample=1)
+    z = 5 - np.array([2, 3])  # by hand: y = (2, 5, 3)
+    p = np.exp(-z) / np.exp(-z).sum()
+    eta = -np.log(np.exp(-z).sum())
+    # a handful of roundings, of numbers of at most 5
+    close = pytest.approx
+    assert found.lower == [("top", (0,)), ("top", (2,))]
+    assert exact.as_float(found.a) == close(z, rel=1e-14)
+    assert exact.as_float(found.w) == close(p, rel=1e-14)
+    assert exact.as_float(found.relevance) == close(p * z, rel=1e-14)
+    assert exact.as_float(found.totals) == close(p * z, rel=1e-14)
+    assert float(found.R) == float(found.z) == close(eta, rel=1e-14)
+    assert float(found.accounts["pooling"]) == close((p * np.log(p)).sum(), rel=1e-14)
+    assert abs(float(found.residual)) < 1e-14
+    assert found.check.agrees
+    (sheet,) = lesson.sheets(found, 1)
+    assert sheet.headings == ["j in top", "z_cc'", "p_c'", "R_cc'", "R_j in all"]
+    assert [cells[0][0] for cells in (*sheet.rows, *sheet.foot)] == ["2", "1 more", "pooling", "sum"]
+    (whole,) = trace_layer(e, "log-odds", sample=1).neurons
+    assert float(whole.R) == close(eta, rel=1e-14)
+    with pytest.raises(BadInput, match="no node 'log-ratios'"):  # merged with the layer on top
+        trace(e, "log-ratios")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "ball"])
+def test_ratios_that_are_a_layer_of_their_own(dtype):
+    net = chain([("flat", layers.Flatten())], (3,))
+    e = lrpref.explain(net, np.array([[2.0, 5.0, 3.0]]), 1, "lrp-0", head="log-odds", dtype=dtype)
+    assert trace(e, "log-odds").lower == [("log-ratios", (0,)), ("log-ratios", (2,))]
+    found = trace(e, "log-ratios", 2)
+    assert exact.as_float(found.w).tolist() == [0, 1, -1]  # y_1 - y_2
+    assert float(found.z) == 2
+    whole = trace_layer(e, "log-ratios")
+    assert found.check.agrees
+    assert whole.check.agrees
+    # two summands each
+    assert exact.as_float(whole.relevance) == pytest.approx(exact.as_float(e.relevance[0]), rel=1e-14)
+    with pytest.raises(BadInput, match="no node 'log-odds'"):
+        trace(lrpref.explain(net, np.ones((1, 3)), 1, "lrp-0"), "log-odds")
+
+
+def test_a_soft_minimum_shows_its_weights():
+    net = chain([("f", layers.SoftMin(2.0, hard=True, reference="root"))], (2,))
+    found = trace(lrpref.explain(net, np.array([[1.0, 1.5]]), composite="lrp-0"), "f")
+    assert found.w == pytest.approx(np.array([1, np.exp(-1)]) / (1 + np.exp(-1)), rel=1e-15)
+    assert found.relevance.tolist() == found.w.tolist()  # f = 1
+    (sheet,) = lesson.sheets(found, 5)
+    assert sheet.headings == ["j in input", "a_j", "p_j", "R_j<-k", "R_j in all"]
+
+
+def test_rows_are_sorted_by_magnitude():
+    """R = (6, -9) by hand: a = (2, 3), w = (3, -3), z = -3 and R_k = -3."""
+    net = chain([("top", layers.Dense(np.array([[3.0, -3.0]])))], (2,))
+    e = lrpref.explain(net, np.array([[2.0, 3.0]]), 0, "lrp-0")
+    for found in (trace(e, "top"), trace_layer(e, "top")):
+        assert found.relevance.tolist() == [6, -9]
+        sheet = lesson.sheets(found, 1)[-1]
+        assert sheet.rows[0][0][0] == "1"
+        assert sheet.rows[1][0][0] == "1 more"
+
+
 @pytest.mark.parametrize("dtype", ["float64", "exact", "ball"])
 def test_a_forgotten_connection_is_seen(dtype, monkeypatch):
     """The check can fail: a trace that leaves out a connection is not what the engine computes."""
@@ -272,8 +340,9 @@ def test_refusals(node, neuron, says):
 
 
 def test_more_refusals(monkeypatch):
-    with pytest.raises(BadInput, match="no sample 1"):
-        trace(explained(), "hidden", sample=1)
+    for sample in (1, -1, "a", 0.0):
+        with pytest.raises(BadInput, match=f"sample is {sample!r}: a whole number from 0 to 0 is wanted"):
+            trace(explained(), "hidden", sample=sample)
     monkeypatch.setattr("lrpref.trace.LIMIT", 3)
     with pytest.raises(BadInput, match="about 4 connections, more than 3"):
         trace_layer(explained(), "hidden")
@@ -435,6 +504,15 @@ def test_command_traces_a_layer():
     assert "steps 1 and 2: the neurons of the layer" in done.output
 
 
+def test_command_shows_the_pooling_of_the_log_odds(tmp_path):
+    page = tmp_path / "page.html"
+    done = run("--head", "log-odds", "--node", "log-odds", "--top", 3, "--out", page)
+    assert done.exit_code == 0, done.output
+    assert re.search(r"j in fc3 +z_cc' +p_c' +R_cc' ", done.output)
+    assert re.search(r"\n *pooling +-", done.output)
+    assert "zcc′" in parsed(page.read_text(encoding="utf-8")).text
+
+
 def test_command_ends_with_1_where_the_engine_differs(monkeypatch):
     def mixed_up(*arguments):
         found = connections.connections(*arguments)
@@ -455,6 +533,7 @@ def test_command_ends_with_1_where_the_engine_differs(monkeypatch):
         (("--neuron", "first"), "--neuron first: wanted is an index"),
         (("--rule", "nothing(1)"), "unknown rule"),
         (("--node", "conv2", "--rule", "winner-take-all"), "is for max pooling"),
+        (("--node", "relu5", "--rule", "gamma(1)"), "node 'relu5' (ReLU) takes no rule; its way is 'pass'"),
         (("--target", "Boat"), "unknown target"),
         (("--dtype", "bits"), "unknown dtype"),
     ],

@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 from numpydoc.validate import validate
 
@@ -29,7 +29,7 @@ CHECKS = set(
         "numpydoc_validation"
     ]["checks"]
 )
-OPTIONAL = {"torch", "torchvision", "zennit"}
+OPTIONAL = {"torch", "torchvision", "zennit", "innvestigate"}
 """Libraries that a module may need; without them its docstrings are not checked, and that is said."""
 
 
@@ -73,8 +73,8 @@ def table(module: ModuleType) -> set[str]:
 
 def documented_elsewhere(thing: Any, message: str) -> bool:
     """Tell whether parameters are documented where they are inherited from, or as a command's options."""
-    if thing.__module__ == "lrpref.cli":
-        return "Annotated" in str(thing.__annotations__)
+    if thing.__module__.startswith(("lrpref.cli", "lrpref.commands.")) and inspect.isfunction(thing):
+        return "Annotated" in str(get_type_hints(thing, include_extras=True))
     missing = re.findall(r"'(\w+)'", message)
     bases = [inspect.getdoc(base) or "" for base in getattr(thing, "__mro__", ())[1:-1]]
     return all(any(re.search(rf"^[^.]*\b{name}\b[^.]* : ", text, re.M) for text in bases) for name in missing)

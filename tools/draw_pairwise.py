@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lrpref import data
 from lrpref.beyond import draw_pairs, features, match
+from lrpref.commands.console import progress_bar
 from lrpref.heatmap import png
 
 PATCH, PICTURES, NODE, COMPOSITE = 4, (9, 12), "relu_fc1", "epsilon-gamma-box"
@@ -19,12 +20,18 @@ def main(folder: Path) -> None:
     """Draw two sneakers."""
     phi = features(data.embedded(), NODE)
     x, other = (phi.preprocess(data.image(number)) for number in PICTURES)
-    found = match(phi, phi, x, other, COMPOSITE)
-    table = found.patches(PATCH)
+    with progress_bar() as progress:
+        task = progress.add_task("relevance, feature by feature", total=None)
+
+        def tell(made: int, total: int) -> None:
+            progress.update(task, advance=made, total=total)
+
+        found = match(phi, phi, x, other, COMPOSITE, patch=PATCH, watch=tell)
     print(f"similarity {found.similarity:.2f}, of which {found.books[0, 0]:.2f} are on pairs of pixels")
     title = f"similarity at {NODE}, {COMPOSITE}: the 30 strongest pairs of {PATCH} x {PATCH} patches"
     pictures = [data.image(number) / 255 for number in PICTURES]
-    (folder / "pairwise.png").write_bytes(png(draw_pairs(pictures, table, PATCH, strongest=30, title=title)))
+    figure = draw_pairs(pictures, found.table(), PATCH, strongest=30, title=title)
+    (folder / "pairwise.png").write_bytes(png(figure))
 
 
 if __name__ == "__main__":

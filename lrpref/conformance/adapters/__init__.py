@@ -6,7 +6,8 @@
 ...                                                                                     # doctest: +SKIP
 
 One module for each peer, with one function `run`. PyTorch and the peers are imported only when they are
-asked for; `make peers` installs them.
+asked for; `make peers` installs them. What a library makes of single vectors, in a process of its own, is
+`process.explain_all`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from lrpref.rules import Rule
 if TYPE_CHECKING:
     from lrpref.conformance.adapters.torch_network import TorchNetwork
 
-_MODULES = {"zennit": "zennit_adapter"}
+_MODULES = {"zennit": "zennit_adapter", "captum": "captum_adapter"}
 
 PEERS = tuple(_MODULES)
 
@@ -40,7 +41,7 @@ class Run:
     Parameters
     ----------
     relevance : mapping of str to ndarray
-        Relevance of every node's output, by the names of the canonical form, and of the `"input"`.
+        Relevance of the nodes' outputs, by the names of the canonical form, and of the `"input"`.
     seconds : float
         Forward pass and propagation; without imports and the conversion of the network.
     peak_memory : int
@@ -103,8 +104,8 @@ def run(
     target : int, sequence of int, "max", or array_like of float, shape (N, K)
         As in `lrpref.explain`; the initial relevance is the same, the class's score.
     composite : str or mapping of str to Rule
-        The peer's own composite of this name, which chooses the rules itself; or rules node by node, each
-        of which is translated to the peer's.
+        The peer's own composite of this name, which chooses the rules itself (Captum's `default`); or rules
+        node by node, each of which is translated to the peer's.
     peer : str
         One of `PEERS`.
     dtype : {"float32", "float64"}
@@ -113,7 +114,7 @@ def run(
     Returns
     -------
     Run
-        Relevance of every node, seconds, peak memory.
+        Relevance of every node, for Captum of those that take a rule; seconds, peak memory.
 
     Raises
     ------

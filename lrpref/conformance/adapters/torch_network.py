@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+from collections.abc import Callable
 from functools import partial, singledispatch
 from typing import Any
 
@@ -75,8 +76,24 @@ class TorchNetwork(nn.Module):  # type: ignore[misc, unused-ignore]
         """
         values = {INPUT: x}
         for name, inputs in self.wiring:
-            values[name] = self.get_submodule(name)(*(values[i] for i in inputs))
+            values[name] = self.step(name)(*(values[i] for i in inputs))
         return values
+
+    def step(self, name: str) -> Callable[..., torch.Tensor]:
+        """
+        Give what computes a node's output.
+
+        Parameters
+        ----------
+        name : str
+            The node.
+
+        Returns
+        -------
+        callable
+            Its module.
+        """
+        return self.get_submodule(name)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """

@@ -1,0 +1,1 @@
+"""One adapter for each library; `worker.py` runs them, as files."""
