@@ -47,7 +47,7 @@ from lrpref.explanation import Explanation
 from lrpref.figures import NAMES, OF_A_PICTURE, Subject, check_free, choose, draw, save
 from lrpref.files import regular
 from lrpref.fold import fold
-from lrpref.kernels import BACKENDS
+from lrpref.kernels import BACKENDS, elementwise
 from lrpref.kernels.device import available
 from lrpref.kernels.records import Verified, status
 from lrpref.ledger import ACCOUNTS, Ledger
@@ -87,13 +87,15 @@ def _load_recorded(entry: Mapping[str, Any], model: str | None, architecture: st
     path = model or str(entry.get("path", ""))
     if not path:
         raise BadRecord("the record does not say where its network is: name it with --model")
-    architecture = architecture or entry.get("provenance", {}).get("architecture")
+    if architecture is not None:
+        return load_network(path, architecture)
     try:
         return load_network(path)
     except BadWeights:  # not a file that brings its graph
-        if architecture is None:
+        recorded = entry.get("provenance", {}).get("architecture")
+        if recorded is None:
             raise
-        return load_network(path, architecture)
+        return load_network(path, recorded)
 
 
 @app.command()
@@ -161,8 +163,7 @@ def _report(explanation: Explanation, folder: Path) -> bool:
 
 def _top(network: Network, scores: Any) -> str:
     """Name the classes with the highest scores; one output alone has no probability."""
-    exponents = np.exp(scores - scores.max())
-    P = [f" (probability {p:.2f})" if len(scores) > 1 else "" for p in exponents / exponents.sum()]
+    P = [f" (probability {p:.2f})" if len(scores) > 1 else "" for p in elementwise.softmax(scores)]
     return ", ".join(f"{network.label(int(i))} {scores[i]:.3f}{P[i]}" for i in np.argsort(-scores)[:3])
 
 

@@ -17,8 +17,8 @@ from lrpref.kernels.reference import Reference
 from lrpref.kernels.signs import equal
 from lrpref.report import Html
 from lrpref.rules import NOTHING, Zero
-from lrpref.spot import POOLING
-from lrpref.trace import LayerTrace, Lesson, Lower, ShareTrace, Term, Trace, Upper
+from lrpref.spot import POOLING, Lower
+from lrpref.trace import LayerTrace, Lesson, ShareTrace, Term, Trace, Upper
 
 Cell = tuple[str, str]
 """What stands in a cell, and the number in full where that is longer."""

@@ -117,7 +117,7 @@ def _pooling(plan: Plan, e: Explanation, sample: int) -> Spot:
     prepared = Prepared(plan.kernels, plan.arithmetic.cast(SoftMin()), Pass(), [z.shape[1:]], plan.arithmetic)
     below = plan.canonical.top if plan.merges_ratios else RATIOS
     there = plan.kernels.upload
-    lower = [(below, (k,)) for k in others]
+    lower: list[Lower] = [(below, (k,)) for k in others]
     return Spot(POOLING, "SoftMin", prepared, [there(z)], there(eta), eta, lower, odds.R[0, others])
 
 

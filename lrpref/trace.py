@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lrpref import exact
-from lrpref.checks import whole
+from lrpref.checks import is_whole, whole
 from lrpref.connections import Connections, Index, connections
 from lrpref.engine import activate
 from lrpref.errors import BadInput
@@ -388,7 +388,8 @@ class _Place:
         if isinstance(neuron, str) and neuron == "max":
             neuron = int(abs(exact.as_float(self.R)).argmax())
         try:
-            given = tuple(int(i) for i in ([neuron] if isinstance(neuron, int | np.integer) else neuron))
+            several: Any = (neuron,) if is_whole(neuron) else neuron
+            given = tuple(int(i) for i in several)
         except (TypeError, ValueError):
             given = ()
         if len(given) == 1 and 0 <= given[0] < size:

@@ -249,6 +249,13 @@ def test_what_would_be_ignored_is_refused(arguments, text):
     assert result.stderr.count("\n") == 1
 
 
+def test_verify_takes_no_architecture_for_a_network_that_has_one():
+    assert run("explain", "--out", "o").exit_code == 0
+    result = run("verify", "o", "--architecture", "vgg16")
+    assert result.exit_code == 1
+    assert "FAIL recomputation: --architecture vgg16: network 'embedded' has its own" in result.stdout
+
+
 def test_verify_of_no_record(elsewhere):
     result = run("verify", elsewhere)
     assert result.exit_code == 2

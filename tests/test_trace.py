@@ -332,6 +332,7 @@ def test_padding_and_concatenation_name_the_input():
         ("hidden", (0, 0), "its|output is"),
         ("hidden", "most", "neuron 'most'"),
         ("hidden", 0.5, "neuron 0.5"),
+        ("hidden", True, "neuron True"),
     ],
 )
 def test_refusals(node, neuron, says):

@@ -104,8 +104,8 @@ def one_class_svm(fitted: Any) -> Network:
     0 and up to which it is linear. R_i is that of a squared distance on the way from u_j to x. The paper's
     equations were not at hand; its first author's later code for a soft minimum of squared distances,
     `MahalanobisKDE.explain` in anomalies/src/models.py of github.com/jacobkauffmann/unsupervised-ch, hands on
-    the same, but for 1e-6 that it adds to the squared distance. So relevance sums to o wherever x is no support
-    vector, unless the composite has a stabilizer.
+    the same, but for 1e-6 that it adds to the squared distance. So relevance sums to o wherever x is no
+    support vector, unless the composite has a stabilizer.
 
     The alpha sum to nu n, as scikit-learn has them, not to 1; so o may be negative.
 
