@@ -21,10 +21,12 @@ import numpy as np
 
 from lrpref import layers
 from lrpref.conformance import vector_file
-from lrpref.errors import BadVector, LrprefError
+from lrpref.conformance.place import Place
+from lrpref.errors import BadNetwork, BadVector, LrprefError
 from lrpref.kernels.operations import Array
 from lrpref.layers import Layer
 from lrpref.network import Network, Node
+from lrpref.plan import Plan
 from lrpref.rules import RULES, Rule, Stabilizer
 
 SHIPPED = Path(__file__).parent / "vectors"
@@ -199,13 +201,16 @@ def bounds(result: Mapping[str, Any], dtype: str) -> Array:
     return np.array(result[dtype], dtype=np.float64).reshape(result["shape"])
 
 
-def load(paths: Iterable[str | os.PathLike[str]] | None = None) -> list[Vector]:
+PathLike = str | os.PathLike[str]
+
+
+def load(paths: PathLike | Iterable[PathLike] | None = None) -> list[Vector]:
     """
     Read test vectors.
 
     Parameters
     ----------
-    paths : iterable of path-like, optional
+    paths : path-like or iterable of path-like, optional
         Files, or folders of files; by default the vectors that come with the package.
 
     Returns
@@ -220,7 +225,8 @@ def load(paths: Iterable[str | os.PathLike[str]] | None = None) -> list[Vector]:
     """
     vectors: list[Vector] = []
     seen: dict[str, Path] = {}
-    for path in _files([SHIPPED] if paths is None else paths):
+    paths = SHIPPED if paths is None else paths
+    for path in _files([paths] if isinstance(paths, str | os.PathLike) else paths):
         for raw in vector_file.read(path):
             vector = _vector(path, raw)
             if vector.id in seen:
@@ -232,7 +238,7 @@ def load(paths: Iterable[str | os.PathLike[str]] | None = None) -> list[Vector]:
     return vectors
 
 
-def _files(paths: Iterable[str | os.PathLike[str]]) -> Iterable[Path]:
+def _files(paths: Iterable[PathLike]) -> Iterable[Path]:
     for path in map(Path, paths):
         if not path.is_dir():
             yield path
@@ -244,31 +250,45 @@ def _files(paths: Iterable[str | os.PathLike[str]]) -> Iterable[Path]:
 
 
 def _vector(path: Path, raw: Mapping[str, Any]) -> Vector:
-    place, count = vector_file.Place(path, raw["id"]), raw["input"]["shape"][0]
+    place, count = Place(path, raw["id"]), raw["input"]["shape"][0]
     try:
         rules = {node["name"]: rule(node["rule"]) for node in raw["nodes"] if node["rule"] is not None}
         network = Network(tuple(_nodes(raw)), raw["input"]["shape"][1:], name=raw["id"])
+        Plan(network, rules=rules)  # refuses a rule that does not fit its layer
     except KeyError as error:
         place.at("expected.nodes").bad(f"there is no node {error}")
-    except (LrprefError, ValueError, TypeError) as error:  # the latter: a list of another length
+    except (LrprefError, ValueError, TypeError) as error:
         place.at("nodes").bad(str(error))
     _check_shape(place, raw, "relevance", count, network.shapes[network.top])
     for field, table in (("expected", raw["expected"]), *raw.get("conventions", {}).items()):
         _check_shape(place.at(field), table, "R", count, network.input_shape)
-    for name, node in raw["expected"]["nodes"].items():
-        if name not in network.shapes:
-            place.at("expected.nodes").bad(f"there is no node {name!r:.60}")
-        for field in ("z", "R"):
-            _check_shape(place.at(f"expected.nodes.{name}"), node, field, count, network.shapes[name])
+    _check_outcomes(place.at("expected.nodes"), raw, network)
     return Vector(raw, path.stem, network, rules)
 
 
+def _check_outcomes(place: Place, raw: Mapping[str, Any], network: Network) -> None:
+    """Compare what is expected of the nodes with the nodes; folded batch norms have no entry."""
+    outcomes, count = raw["expected"]["nodes"], raw["input"]["shape"][0]
+    folded = {node["name"] for node in raw["nodes"] if node["kind"] == "batchnorm" and node["rule"] is None}
+    if other := sorted({node["name"] for node in raw["nodes"]} - folded ^ outcomes.keys()):
+        place.bad(f"{other[0]!r:.60} is {'no node that has results' if other[0] in outcomes else 'missing'}")
+    for name, outcome in outcomes.items():
+        here, shape = place.at(name), network.shapes[name]
+        for field in ("z", "R"):
+            _check_shape(here, outcome, field, count, shape)
+        for i, share in enumerate(outcome["shares"]):
+            for field in ("z", "s"):
+                _check_shape(here.at("shares").at(i), share, field, count, shape)
+        for account in outcome["ledger"]:
+            _check_shape(here.at("ledger"), outcome["ledger"], account, count, ())
+
+
 def _check_shape(
-    place: vector_file.Place, table: Mapping[str, Any], field: str, count: int, shape: Sequence[int]
+    place: Place, table: Mapping[str, Any], field: str, count: int, shape: Sequence[int]
 ) -> None:
     """Compare a batch's shape with that of one sample; a row (K, L) is an image (K, 1, L) in the network."""
     got = table[field]["shape"]
-    wanted = [count, *(shape if len(got) == len(shape) + 1 else (shape[0], *shape[2:]))]
+    wanted = [count, *(shape if len(got) == len(shape) + 1 else (*shape[:1], *shape[2:]))]
     if got != wanted:
         place.at(field).at("shape").bad(f"is {got}, wants {wanted}")
 
@@ -292,7 +312,8 @@ def rule(entry: Mapping[str, Any]) -> Rule:
     BadRule
         If a parameter is out of range.
     """
-    name, stabilizer = entry["name"], Stabilizer(**entry["stabilizer"])
+    name = entry["name"]
+    stabilizer = Stabilizer(entry["stabilizer"]["kind"], entry["stabilizer"]["value"])
     parameters = {parameter: entry[parameter] for parameter in vector_file.RULES[name]}
     if name == "epsilon":  # its eps is its stabilizer
         return RULES[name](eps=stabilizer, bias=entry["bias"])  # type: ignore[call-arg]
@@ -310,15 +331,28 @@ def _nodes(raw: Mapping[str, Any]) -> Iterable[Node]:
     shapes["input"] = raw["input"]["shape"][1:]
     for entry in raw["nodes"]:
         name, kind = entry["name"], entry["kind"]
-        layer = made.setdefault(entry.get("module", name), _LAYERS[kind](entry))
+        layer = _LAYERS[kind](entry)
+        if "module" in entry:
+            layer = _same(made.setdefault(entry["module"], layer), layer, name, entry["module"])
         inputs = tuple(f"{read}.row" if read in rows else read for read in entry["inputs"])
         if kind != "conv1d":
             yield Node(name, layer, inputs)
             continue
+        if len(shapes[entry["inputs"][0]]) != 2:
+            raise BadNetwork(f"node '{name}': got {shapes[entry['inputs'][0]]}, wants (C, L)")
         channels, length = shapes[entry["inputs"][0]]  # a row is an image of height 1
         yield Node(f"{name}.image", layers.Reshape((channels, 1, length)), inputs)
         yield Node(name, layer, (f"{name}.image",))
         yield Node(f"{name}.row", layers.Reshape(tuple(shapes[name])), (name,))
+
+
+def _same(first: Layer, layer: Layer, name: str, module: str) -> Layer:
+    """Give a module's first layer to all its uses."""
+    if type(first) is not type(layer) or any(
+        not np.array_equal(value, vars(layer)[field]) for field, value in vars(first).items()
+    ):
+        raise BadNetwork(f"node '{name}': the module '{module}' has other numbers where it was used before")
+    return first
 
 
 def _dense(entry: Mapping[str, Any]) -> Layer:

@@ -5,22 +5,29 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
+from lrpref.conformance.place import Place
 from lrpref.errors import BadVector
 from lrpref.files import regular
 
 FORMAT = "lrpref-vectors/1"
 
+LARGEST = sys.float_info.max
+
 RESULTS = ("valid", "undefined", "convention")
 STABILIZERS = ("signed", "unsigned", "relative")
 BIAS = ("absorb", "ignore", "redistribute")
 ACCOUNTS = ("arriving", "to_inputs", "bias", "stabilizer", "dropped", "padding")
+
+HEXADECIMAL = re.compile(r"-?0x[01](\.[0-9a-f]+)?p[+-][0-9]+")
+FRACTION = re.compile(r"-?[0-9]+(/[1-9][0-9]*)?")
 
 WINDOW = {"stride": list, "padding": list}
 POOL = {"kernel": list, **WINDOW, "ceil_mode": bool}
@@ -43,6 +50,9 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 """The fields of each kind of node, and their types."""
 
+LENGTHS = {"kernel": 2, "stride": 2, "dilation": 2, "padding": 4}
+"""How many numbers the lists of an image's layers hold; those of a row's half as many."""
+
 PLAIN = ("concat", "flatten", "pad", "relu", "identity")
 """Kinds that take no rule."""
 
@@ -60,135 +70,6 @@ RULES: dict[str, dict[str, Any]] = {
     "winner-take-all": {"ties": str},
 }
 """The parameters of each rule, and their types."""
-
-_TYPES = {
-    list: "a list", dict: "a table", str: "text", bool: "true or false", int: "a whole number",
-    float: "a number", type(None): "null",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Place:
-    """
-    Where in a file one is: for messages.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    id : str
-        The vector, if one is known.
-    field : str
-        The field, with dots.
-    """
-
-    path: Path
-    id: str = ""
-    field: str = ""
-
-    def at(self, name: Any) -> Place:
-        """
-        Go to a field.
-
-        Parameters
-        ----------
-        name : str or int
-            The field, or the place in a list.
-
-        Returns
-        -------
-        Place
-            There.
-        """
-        return Place(self.path, self.id, f"{self.field}.{name}" if self.field else str(name))
-
-    def table(self, name: Any, value: Any) -> Place:
-        """
-        Go to a field that holds a table.
-
-        Parameters
-        ----------
-        name : str or int
-            The field, or the place in a list.
-        value : object
-            What it holds.
-
-        Returns
-        -------
-        Place
-            There.
-        """
-        here = self.at(name)
-        if not isinstance(value, dict):
-            here.bad(f"is {json.dumps(value)[:60]}, wants a table")
-        return here
-
-    def bad(self, what: str) -> NoReturn:
-        """
-        Refuse what is here.
-
-        Parameters
-        ----------
-        what : str
-            What is wrong, and what would be right.
-
-        Raises
-        ------
-        BadVector
-            Always.
-        """
-        where = [str(self.path), *([f"vector '{self.id}'"] if self.id else []), *filter(None, [self.field])]
-        raise BadVector(f"{': '.join(where)}: {what}")
-
-    def get(self, table: Mapping[str, Any], name: str, *kinds: type) -> Any:
-        """
-        Take a field.
-
-        Parameters
-        ----------
-        table : mapping
-            Where it is in.
-        name : str
-            The field.
-        *kinds : type
-            What it may be.
-
-        Returns
-        -------
-        object
-            Its value.
-        """
-        if name not in table:
-            self.bad(f"field '{name}' is missing")
-        value = table[name]
-        fits = isinstance(value, (*kinds, int) if float in kinds else kinds)
-        if not fits or (isinstance(value, bool) and bool not in kinds):
-            wanted = " or ".join(_TYPES[kind] for kind in kinds)
-            self.at(name).bad(f"is {json.dumps(value)[:60]}, wants {wanted}")
-        return value
-
-    def one_of(self, table: Mapping[str, Any], name: str, known: Sequence[str]) -> str:
-        """
-        Take a field that names something.
-
-        Parameters
-        ----------
-        table : mapping
-            Where it is in.
-        name : str
-            The field.
-        known : sequence of str
-            The names there are.
-
-        Returns
-        -------
-        str
-            The name.
-        """
-        value: str = self.get(table, name, str)
-        if value not in known:
-            self.at(name).bad(f"unknown {value!r:.60}: there are {', '.join(known)}")
-        return value
 
 
 def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -212,17 +93,24 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """
     place = Place(regular(path, BadVector))
     try:
-        document = json.loads(place.path.read_text(encoding="utf-8"), parse_constant=place.bad)
+        document = json.loads(place.path.read_text(encoding="utf-8"), parse_constant=place.constant)
     except (OSError, ValueError, RecursionError) as error:
         place.bad(f"cannot be read as JSON ({error})")
     if not isinstance(document, dict):
         place.bad("is no table with a field 'format'")
     if place.get(document, "format", str) != FORMAT:
         place.at("format").bad(f"is {document['format']!r:.60}; this version reads {FORMAT!r}")
+    place.get(document, "title", str)
     flags: dict[str, Any] = place.get(document, "flags", dict)
+    for flag in flags:
+        place.at("flags").get(flags, flag, str)
     vectors: list[dict[str, Any]] = place.get(document, "vectors", list)
+    if not vectors:
+        place.at("vectors").bad("is empty, wants at least one vector")
     for i, vector in enumerate(vectors):
         here = place.at("vectors").table(i, vector)
+        if not here.get(vector, "id", str):
+            here.at("id").bad("is empty")
         _check_vector(Place(place.path, here.get(vector, "id", str)), vector, flags)
     return vectors
 
@@ -230,7 +118,7 @@ def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 def _check_vector(place: Place, vector: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
     for name in ("comment", "source"):
         place.get(vector, name, str)
-    place.get(vector, "tags", list)
+    place.texts(vector, "tags")
     for flag in place.get(vector, "flags", list):
         _check_flag(place.at("flags"), flag, flags)
     names = ["input"]
@@ -241,16 +129,18 @@ def _check_vector(place: Place, vector: Mapping[str, Any], flags: Mapping[str, A
         _check_node(place.at("nodes").table(i, node), node, names)
     check_array(place, vector, "input")
     check_array(place, vector, "relevance")
-    place.one_of(vector, "result", RESULTS)
+    result = place.one_of(vector, "result", RESULTS)
     expected, here = place.get(vector, "expected", dict), place.at("expected")
     check_result(here, expected, "R")
     for name, node in here.get(expected, "nodes", dict).items():
         _check_expected(here.at("nodes").table(name, node), node)
     others = place.get(vector, "conventions", dict) if "conventions" in vector else {}
+    if bool(others) != (result == "convention"):
+        place.at("result").bad(f"is '{result}' with {len(others)} conventions; with any it is 'convention'")
     for name, other in others.items():
         there = place.at("conventions").table(name, other)
         _check_flag(there.at("flag"), there.get(other, "flag", str), flags)
-        there.get(other, "used_by", list)
+        there.texts(other, "used_by")
         check_result(there, other, "R")
 
 
@@ -269,15 +159,26 @@ def _check_node(place: Place, node: Mapping[str, Any], names: list[str]) -> None
         if read_name not in names:
             place.at("inputs").bad(f"{read_name!r:.60} is no node before it: there are {', '.join(names)}")
     names.append(name)
+    if "module" in node:
+        place.get(node, "module", str)
     for field, kinds in KINDS[kind].items():
         value = place.get(node, field, *(kinds if isinstance(kinds, tuple) else (kinds,)))
         if isinstance(value, dict):
             check_array(place, node, field)
+        elif isinstance(value, list):
+            _check_whole(place.at(field), value, LENGTHS[field] // (2 if kind == "conv1d" else 1))
+        elif isinstance(value, float):
+            _check_finite(place.at(field), [value])
     rule = place.get(node, "rule", dict, type(None))
     if (rule is not None) == (kind in PLAIN) and kind != "batchnorm":
         place.at("rule").bad(f"is {'a table' if rule else 'null'}, which a {kind} does not take")
     if rule is not None:
         _check_rule(place.at("rule"), rule)
+
+
+def _check_whole(place: Place, values: Sequence[Any], count: int) -> None:
+    if len(values) != count or not all(type(n) is int and n >= 0 for n in values):
+        place.bad(f"is {json.dumps(values)[:60]}, wants {count} whole numbers >= 0")
 
 
 def _check_rule(place: Place, rule: Mapping[str, Any]) -> None:
@@ -288,7 +189,10 @@ def _check_rule(place: Place, rule: Mapping[str, Any]) -> None:
     place.one_of(rule, "bias", BIAS)
     stabilizer, there = place.get(rule, "stabilizer", dict), place.at("stabilizer")
     there.one_of(stabilizer, "kind", STABILIZERS)
-    _check_finite(there.at("value"), [there.get(stabilizer, "value", float)], least=0)
+    value = there.get(stabilizer, "value", float)
+    _check_finite(there.at("value"), [value], least=0)
+    if rule.get("eps", value) != value:
+        place.at("eps").bad(f"is {rule['eps']}, which the stabilizer repeats: its value is {value}")
 
 
 def _check_expected(place: Place, node: Mapping[str, Any]) -> None:
@@ -348,17 +252,21 @@ def check_result(place: Place, table: Mapping[str, Any], name: str) -> None:
     BadVector
         If it is none.
     """
-    count, here, result = len(_numbers(place, table, name)), place.at(name), table[name]
+    numbers, here, result = _numbers(place, table, name), place.at(name), table[name]
     for field in ("exact", "float64", "float32"):
         values = here.get(result, field, list)
-        if len(values) != count:
-            here.at(field).bad(f"holds {len(values)} entries for {count} numbers")
+        if len(values) != len(numbers):
+            here.at(field).bad(f"holds {len(values)} entries for {len(numbers)} numbers")
         if field != "exact":
             _check_finite(here.at(field), values, least=0)
-    for i, text in enumerate(result["exact"]):
-        parts = text.split("/") if isinstance(text, str) else []
-        if text is not None and not (1 <= len(parts) <= 2 and all(p.lstrip("-").isdecimal() for p in parts)):
-            here.at("exact").at(i).bad(f"is {text!r:.60}, wants a fraction such as '3/4', or null")
+    for i, (text, x) in enumerate(zip(result["exact"], numbers, strict=True)):
+        if text is None:
+            continue
+        there = here.at("exact").at(i)
+        if not isinstance(text, str) or not FRACTION.fullmatch(text):
+            there.bad(f"is {text!r:.60}, wants a fraction such as '3/4', or null")
+        if Fraction(text) != x and float(Fraction(text)) != x:
+            there.bad(f"is {text:.60}, and hex there is {x!r}: the float nearest to it is wanted")
 
 
 def _numbers(place: Place, table: Mapping[str, Any], name: str) -> list[float]:
@@ -376,12 +284,15 @@ def _numbers(place: Place, table: Mapping[str, Any], name: str) -> list[float]:
         except (ValueError, TypeError, OverflowError):
             here.at("hex").at(i).bad(f"is {text!r:.60}, wants a hexadecimal float such as '0x1.8p+0'")
     _check_finite(here.at("hex"), numbers)
+    for i, text in enumerate(digits):  # what Python reads besides, such as "1.5", others take for decimal
+        if not HEXADECIMAL.fullmatch(text):
+            here.at("hex").at(i).bad(f"is {text!r:.60}, wants a hexadecimal float such as '0x1.8p+0'")
     return numbers
 
 
 def _check_finite(place: Place, values: Sequence[Any], least: float = -math.inf) -> None:
     for i, x in enumerate(values):
         number = isinstance(x, int | float) and not isinstance(x, bool)
-        if not number or not math.isfinite(x) or x < least:
+        if not number or not abs(x) <= LARGEST or x < least:
             at_least = f" >= {least:g}" if least > -math.inf else ""
             place.at(i).bad(f"is {x!r:.60}, wants a finite number{at_least}")

@@ -99,7 +99,7 @@ class Dialect:
         for dimension, option in settings.items():
             if dimension not in DIMENSIONS:
                 raise BadRule(f"unknown dimension {dimension!r}: there are D1 to D{len(DIMENSIONS)}")
-            if option not in DIMENSIONS[dimension].options:
+            if option not in list(DIMENSIONS[dimension].options):
                 known = ", ".join(DIMENSIONS[dimension].options)
                 raise BadRule(f"dimension {dimension} has no option {option!r}: there are {known}")
         return replace(self, settings={**self.settings, **settings})

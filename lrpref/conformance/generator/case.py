@@ -72,7 +72,7 @@ class Case:
     tags : sequence of str
         `tiny`: small enough for slow emulators.
     conventions : mapping of str to Convention
-        The other answers.
+        The other answers; those that turn out to be the chapter's are left out.
     """
 
     id: str

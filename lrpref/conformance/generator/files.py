@@ -90,15 +90,16 @@ def _vector(case: Case) -> dict[str, Any]:
         "nodes": [{key: _given(value) for key, value in node.items()} for node in case.nodes],
         "input": _given(case.x),
         "relevance": _given(case.R),
-        "result": "convention" if case.conventions else "undefined" if undefined else "valid",
+        "result": "undefined" if undefined else "valid",
         "expected": expected,
     }
     others = {}
     for name, other in case.conventions.items():
         nodes, R = other.nodes or case.nodes, other.R or case.R
         result, _ = _results(nodes, case.x, R, conventions.ALL)
-        others[name] = {"used_by": list(other.used_by), "flag": other.flag, "R": result["R"]}
-    return entry | ({"conventions": others} if others else {})
+        if result["R"]["hex"] != expected["R"]["hex"]:  # an answer that is the chapter's is no other one
+            others[name] = {"used_by": list(other.used_by), "flag": other.flag, "R": result["R"]}
+    return entry | ({"result": "convention", "conventions": others} if others else {})
 
 
 def is_defined(case: Case) -> bool:

@@ -152,7 +152,7 @@ def _gamma_formula() -> list[Case]:
             simple,
             x,
             "D5",
-            generalized=_instead("D5", w, None, general, "zennit", "julia", "autolrp"),
+            generalized=_instead("D5", w, None, general, "zennit", "julia"),
         ),
         _neuron(
             "D5/generalized-gamma",

@@ -143,7 +143,7 @@ def _stabilizers() -> Iterator[Case]:
                 users = (
                     ["lxt", "tutorial"]
                     if kind == "signed"
-                    else ["zennit", "captum", "autolrp", "innvestigate"]
+                    else ["captum", "autolrp", "innvestigate"]  # zennit has both
                 )
                 answer = {other: Convention(users, "D1", chain([dense(w, None, epsilon(0.25, other))]))}
             yield _dense(
