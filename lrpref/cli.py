@@ -175,12 +175,13 @@ def _story(explanation: Explanation, sample: int) -> str:
     R = exact.as_float(explanation.relevance[sample])
     signs = f"{R[R > 0].sum():+.4g} {R[R < 0].sum():+.4g}"
     went = "".join(f" {'-' if v < 0 else '+'} {abs(v):.4g} {name}" for name, v in took.items() if v)
-    share = f" (a net {inputs / explained:.2g} of f(x) reached the input)" if explained else ""
+    f = "R" if explanation.dialect.settings["D18"] == "one" else "f(x)"
+    share = f" (a net {inputs / explained:.2g} of {f} reached the input)" if explained else ""
     size = abs(explained) + abs(R).sum() + sum(map(abs, took.values()))
     closes = _closes(ledger.residual[sample], size, explanation.dtype)
     what = "relevance" if target is None else explanation.network.label(int(target[sample]))
     of = "" if explanation.head == "score" else f"the {explanation.head} of "
-    return (f"ledger ({explanation.composite}, {explanation.dtype}): f(x) = {explained:.6g} for {of}'{what}'"
+    return (f"ledger ({explanation.way}, {explanation.dtype}): {f} = {explained:.6g} for {of}'{what}'"
             f" = {inputs:.4g} input ({signs}){went}, {closes}{share}")  # fmt: skip
 
 

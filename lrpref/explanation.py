@@ -81,7 +81,13 @@ class Explanation:
 
     def __repr__(self) -> str:
         what = "relevances" if self.target is None else [self.network.label(int(t)) for t in self.target[:3]]
-        return f"<Explanation of {what} for {len(self.x)} inputs: {self.composite}, {self.dtype}>"
+        return f"<Explanation of {what} for {len(self.x)} inputs: {self.way}, {self.dtype}>"
+
+    @property
+    def way(self) -> str:
+        """The composite's name, and the dialect's where it is not the chapter's."""
+        other = self.dialect != dialects.CHAPTER
+        return f"{self.composite} in the dialect of {self.dialect.name}" if other else self.composite
 
     @property
     def relevance(self) -> Array:
@@ -353,7 +359,7 @@ def _warnings(plan: Plan, classes: Array | None, ledger: Ledger, x: Array) -> li
     if singular:
         notes.append(f"g(0) is not 0 at {', '.join(singular)}: LRP-0 is singular where z is near 0")
     unfolded = [n.name for n in canonical.nodes if isinstance(n.layer, BatchNorm)]
-    if unfolded:
+    if unfolded and plan.dialect.folds:  # other dialects leave them in their place
         notes.append(f"batch norms that no linear layer could take: {', '.join(unfolded)}")
     outside = [n.name for n in canonical.nodes if n.inputs == (INPUT,) and not rules[n.name].admits(x)]
     if outside:

@@ -259,6 +259,9 @@ def _rules(
         raise BadRule(f"rules are {given!r:.60}: wanted is a rule for each node, by name")
     given = dialect.complete(network, given)
     missing = [node.name for node in network.nodes if node.layer.is_linear and node.name not in given]
+    norms = [name for name in missing if network.node(name).layer.role == "norm"]
+    if norms and dialect.settings["D16"] == "given-rule":
+        raise BadRule(f"{dialect.library} wants a rule for each batch norm: rules= lacks {', '.join(norms)}")
     if missing:
         raise BadRule(f"rules are missing for {', '.join(missing)}")
     for asked in given:

@@ -3,6 +3,7 @@
 The peers here are adapters of a few lines that misbehave on the vector of that name.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ from lrpref.conformance.adapters import process, worker
 from lrpref.errors import BadBackend, BadRecord
 
 FAKE = '''
-import os, sys, time
+import json, os, sys, time
 import numpy as np
 
 NAME = "fake"
@@ -76,6 +77,23 @@ def raises(case):
 def strings(case):
     return ["no", "numbers"]
 
+def imaginary(case):
+    return case["input"] * 1j
+
+def nothing(case):
+    return {"relevance": case["input"]}
+
+def surrogate(case):
+    raise ValueError("\\udce4\\nsecond line")
+
+def forges(case):
+    line = {"id": case["id"], "status": "ok"}
+    letters = {"R": {"shape": [1], "hex": ["zz"]}}
+    forged = {"nothing": {}, "letters": letters, "praise": {"status": "splendid"}}
+    with open(sys.argv[3], "a") as results:
+        results.write(json.dumps(line | forged[case["id"].partition("-")[2]]) + "\\n")
+    time.sleep(600)
+
 def tells(case):
     assert not {"expected", "conventions", "result"} & set(case)
     assert case["nodes"][0]["weight"].tolist() == [[1.0, 2.0]]
@@ -129,6 +147,12 @@ STATUS = {
     "exits": "error",
     "raises": "error",
     "strings": "error",
+    "imaginary": "error",
+    "nothing": "error",
+    "surrogate": "error",
+    "forges-nothing": "crash",
+    "forges-letters": "crash",
+    "forges-praise": "crash",
     "tells": "ok",
     "good-again": "ok",
 }
@@ -151,6 +175,10 @@ def test_every_fault_is_an_outcome(fake, tmp_path, capfd):
     assert found["shape"].message == "relevance of shape (7,) for an input of shape (1, 2)"
     assert found["nan"].message == "2 of 2 values are NaN or infinite"
     np.testing.assert_array_equal(found["nan"].R, [[np.nan, -np.inf]])
+    assert found["imaginary"].message == "TypeError: complex numbers are no relevance"
+    assert found["nothing"].message == "TypeError: a dict without R is no answer"
+    assert found["surrogate"].message == r"ValueError: \udce4 second line"  # one line that any file can hold
+    assert found["forges-nothing"].message == "wrote a line that is no result"
     assert found["tells"].nodes["dense"].tolist() == [[0.5]]
     assert found["tells"].settings == "its own eps"
     out, err = capfd.readouterr()
@@ -170,6 +198,57 @@ def test_a_rerun_resumes(fake, tmp_path):
     assert results.read_bytes().startswith(whole)
     lines = [json.loads(line) for line in results.read_text().splitlines()]
     assert [line["id"] for line in lines if "id" in line] == ["good", "aborts", "tells"]
+
+
+def test_a_line_that_cannot_be_read_is_run_again(fake, tmp_path):
+    """An earlier run's file may have been edited: its other answers still count."""
+    results, seen = tmp_path / "results.jsonl", []
+    outcomes(fake, ["good", "tells"], results)
+    head, good, tells = results.read_text().splitlines()
+    results.write_text("\n".join([head, json.dumps({**json.loads(good), "R": 3}), tells, ""]))
+    found = outcomes(fake, ["good", "tells"], results, watch=seen.append)
+    assert seen == ["good"]
+    assert found["good"].R.tolist() == [[2.0, -0.2]]
+
+
+def test_two_runs_do_not_write_one_file(fake, tmp_path):
+    results = tmp_path / "results.jsonl"
+    first = process.explain_all(str(fake), map(vector, ["good", "tells"]), results=results)
+    assert next(first).status == "ok"
+    with pytest.raises(BadRecord, match="another run is writing it"):
+        outcomes(fake, ["good"], results)
+    assert next(first).status == "ok"
+    first.close()
+    assert outcomes(fake, ["good"], results)["good"].status == "ok"
+
+
+def test_a_pipe_is_not_waited_for(fake, tmp_path):
+    os.mkfifo(tmp_path / "results.jsonl")
+    with pytest.raises(BadRecord, match="is not a file"):
+        outcomes(fake, ["good"], tmp_path / "results.jsonl")
+
+
+def test_a_folder_beside_an_adapter_is_no_part_of_it(fake, tmp_path):
+    (fake.parent / "folder.py").mkdir()
+    assert outcomes(fake, ["good"], tmp_path / "results.jsonl")["good"].status == "ok"
+
+
+def test_a_worker_ends_with_its_run(fake, tmp_path):
+    """However a run ends, a library that hangs does not stay behind."""
+    (tmp_path / "cases").write_text(json.dumps({"cases": [vector("hangs").raw]}))
+    (tmp_path / "results").touch()
+    files = [str(fake), str(tmp_path / "cases"), str(tmp_path / "results")]
+    start = f"import subprocess; subprocess.Popen({[sys.executable, worker.__file__, *files]!r},"
+    start += " start_new_session=True); import time; time.sleep(600)"
+    run = subprocess.Popen([sys.executable, "-c", start])
+    while not (tmp_path / "results").read_text():
+        time.sleep(0.02)
+    run.kill()
+    run.wait()
+    end = time.monotonic() + 20 * worker.LOOK
+    while _running(fake) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not _running(fake)
 
 
 def test_what_has_changed_is_run_again(fake, tmp_path):
@@ -194,17 +273,16 @@ def test_a_run_that_is_broken_off_leaves_its_results_and_no_process(fake, tmp_pa
     assert next(found).status == "timeout"  # and with it goes what it has started
     found.close()
     time.sleep(0.1)
-    commands = [path.read_bytes() for path in _readable(Path("/proc").glob("[0-9]*/cmdline"))]
-    assert not any(command.endswith(os.fsencode(fake) + b"\0") for command in commands)
+    assert not _running(fake)
 
 
-def _readable(paths):
-    for path in paths:
-        try:
-            path.read_bytes()
-        except OSError:
-            continue
-        yield path
+def _running(adapter):
+    """Whether any process was started with this adapter."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if os.fsencode(adapter) in path.read_bytes().split(b"\0"):
+                return True
+    return False
 
 
 @pytest.mark.parametrize(
@@ -214,6 +292,8 @@ def _readable(paths):
         ("1 / 0", "does not start: ZeroDivisionError: division by zero"),
         ("os._exit(3)", "does not start: ended before it answered, with exit code 3"),
         ("os.abort()", "does not start: ended by SIGABRT"),
+        ("del NAME, explain", "does not start: AttributeError: the adapter has no NAME, explain"),
+        ("def version(): return {}", r"does not start: ValueError: the adapter's version\(\) tells no"),
     ],
 )
 def test_a_library_that_cannot_be_run(code, message, fake, tmp_path):
@@ -221,6 +301,14 @@ def test_a_library_that_cannot_be_run(code, message, fake, tmp_path):
     with pytest.raises(BadBackend, match=message):
         outcomes(fake, ["good"], tmp_path / "results.jsonl")
     assert not (tmp_path / "results.jsonl").exists()
+
+
+def test_a_library_that_hangs_at_import(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "START", 1.0)
+    fake.write_text("import time\ntime.sleep(600)\n")
+    with pytest.raises(BadBackend, match="does not start: not imported after 1 s"):
+        outcomes(fake, ["good"], tmp_path / "results.jsonl")
+    assert not _running(fake)
 
 
 def test_unknown_libraries(tmp_path):

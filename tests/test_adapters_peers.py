@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import lrpref
-from lrpref import layers, rules
+from lrpref import data, layers, rules
 from lrpref.conformance import adapters, suite
 from lrpref.conformance.adapters import process, worker
+from lrpref.conformance.crosscheck import crosscheck
 from lrpref.errors import BadBackend, BadNetwork, BadRule
 from lrpref.network import chain
 
@@ -326,3 +327,11 @@ def test_the_verdicts_have_their_reproducers():
         ("innvestigate", "D7"),
         ("innvestigate", "D16"),
     }
+
+
+def test_zennit_is_given_no_rule_for_max_pooling():
+    """The chapter's composite asks for one; in zennit the gradient selects: D14 is all that differs."""
+    net = data.embedded()
+    found = crosscheck("zennit", net, net.preprocess(data.image(9)), composite="chapter")
+    assert found.agrees
+    assert found.dimensions == ("D14",)

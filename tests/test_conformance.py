@@ -9,6 +9,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -162,6 +163,51 @@ def test_an_unknown_mistake_is_nobodys(vectors):
     assert (found.verdict, found.dimensions, found.regression) == ("differs", (), True)
 
 
+def test_common_slips_are_named(vectors):
+    """Not a definition that anybody has, but a mistake that many have made: it differs, and says why."""
+    vector = named(vectors, "dense/epsilon/positive-bias")
+    node = vector.raw["nodes"][0]
+    w, b = suite.numbers(node["weight"]), suite.numbers(node["bias"])
+    z, eps = vector.x @ w.T, node["rule"]["stabilizer"]["value"]
+    for denominator, dimension, said in (
+        (z + eps * np.where(z < 0, -1, 1), ("D3",), "left out"),
+        (z + b + 1e-6 * np.where(z + b < 0, -1, 1), ("D2",), "1e-06, whatever is asked for"),
+    ):
+        R = vector.x * ((vector.R / denominator) @ w)
+        found = verdicts.judge(vector, outcome(vector, R), dialects.CHAPTER)
+        assert (found.verdict, found.dimensions, found.regression) == ("differs", dimension, True)
+        assert said in found.why
+    for R, said in ((-vector.expected, "opposite sign"), (0 * vector.expected, "0 everywhere")):
+        found = verdicts.judge(vector, outcome(vector, R), dialects.CHAPTER)
+        assert (found.verdict, found.dimensions) == ("differs", ())
+        assert said in found.why
+
+
+def test_a_small_eps_is_not_taken_for_rounding(vectors):
+    """1e-9 of the largest R would pass for the chapter's formula; 1e-12 does not, and eps = 1e-9 is found."""
+    vector = named(vectors, "dense/z-plus/no-bias")
+    w = suite.numbers(vector.raw["nodes"][0]["weight"]).clip(0)
+    R = vector.x * ((vector.R / (vector.x @ w.T + 1e-9)) @ w)
+    found = verdicts.judge(vector, outcome(vector, R), dialects.CHAPTER)
+    assert (found.verdict, found.dimensions) == ("convention", ("D2",))
+
+
+def test_causes_are_grouped():
+    two = "D2 Size of eps: so. D11 w2 and the bias: not so."
+    found = [
+        verdicts.Finding("a", "dense", "w2", (), "dialect", 9.0, ("D2", "D11"), two),
+        verdicts.Finding("b", "dense", "w2", (), "dialect", 9.0, ("D11",), "D11 w2 and the bias: not so."),
+        verdicts.Finding("c", "dense", "w2", (), "not-finite", None, (), "2 of 3 values are NaN or infinite"),
+        verdicts.Finding("d", "dense", "w2", (), "chapter", 0.1, why="better than its dialect"),
+    ]
+    named = {cause: [finding.id for finding in some] for cause, some in matrix.causes(found).items()}
+    assert list(named.items()) == [
+        ("D2 Size of eps: so.", ["a"]),
+        ("D11 w2 and the bias: not so.", ["b", "a"]),  # what shows it alone comes first
+        ("NaN or infinite", ["c"]),
+    ]
+
+
 def test_where_nothing_is_right_there_is_no_verdict(vectors):
     vector = named(vectors, "dense/w2/positive-bias")
     undefined = replace(vector, raw={**vector.raw, "result": "undefined"})
@@ -251,7 +297,9 @@ def test_its_dialect_is_the_yardstick(toy, few, tmp_path):
     found = by_id(tmp_path / "a")
     otherwise = [finding for finding in found.values() if finding.verdict != "chapter"]
     assert {finding.dimensions for finding in otherwise} == {("D1",)}
-    assert "not as its dialect says" in done.output
+    assert "not as its dialect 'chapter' says" in done.output
+    assert f"{len(otherwise)} (" in done.output
+    assert "D1 Stabilizer: eps is added whatever the sign of z" in done.output
     command("run", "--library", library, "--vectors", few, "--out", tmp_path / "b", "--dialect", "lxt")
     known = by_id(tmp_path / "b")
     assert {known[finding.id].verdict for finding in otherwise} == {"dialect"}

@@ -22,6 +22,7 @@ from lrpref.conformance import crosscheck as checks
 from lrpref.conformance.adapters import Run
 from lrpref.conformance.isolated import isolated
 from lrpref.errors import BadBackend, BadInput
+from lrpref.fold import fold
 from lrpref.network import INPUT, chain
 
 LINEAR = dict.fromkeys(("convolution", "dense", "average-pooling", "sum", "norm"), "epsilon(1e-6)")
@@ -91,6 +92,12 @@ def test_two_causes(monkeypatch, net, x):
     found = checks.crosscheck("zennit", net, x, composite=composite, dialect=dialect)
     assert found.dimensions == ("D4", "D11")
     assert found.first.node != INPUT
+
+
+def test_what_was_handed_over_is_told(monkeypatch, net, x):
+    peer(monkeypatch, under())
+    assert "same layers" in checks.crosscheck("zennit", fold(net), x, composite="epsilon-plus").given
+    assert "batch norm is not compared" in checks.crosscheck("zennit", net, x, composite="epsilon-plus").given
 
 
 def test_what_nothing_explains(monkeypatch, net, x):
@@ -183,6 +190,9 @@ def test_the_command_writes_a_page_a_picture_and_a_record(monkeypatch, net, tmp_
     assert (kept["agrees"], kept["dimensions"]) == (False, [])
     assert kept["network"]["sha256"] == net.digest
     assert kept["nodes"][-1]["node"] == INPUT
+    assert kept["folded norms"] == 5  # the embedded network has five
+    assert "folded 5 batch norms" in done.output
+    assert kept["with"]["numpy"] == np.__version__
     text = (folder / "crosscheck.html").read_text(encoding="utf-8")
     assert all(row["node"] in text for row in kept["nodes"])
     assert "data:image/png" in text

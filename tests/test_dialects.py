@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import lrpref
-from lrpref import dialects, layers, rules, verification
+from lrpref import data, dialects, layers, rules, verification
 from lrpref.dialects import DIMENSIONS, NAMES, Dialect
 from lrpref.dialects.deviations import DEVIATIONS
 from lrpref.dialects.effects import LAYER_EFFECTS, NORM_RULES, RULE_EFFECTS
@@ -221,7 +221,7 @@ def test_norms_without_a_rule_get_the_librarys() -> None:
     assert made.rules["norm"] == Epsilon(1e-9)
     made = lrpref.explain(NORMED, row(2, 2), row(1), "lrp-0", dialect="autolrp")
     assert made.rules["norm"] == Pass()
-    with pytest.raises(BadRule, match=r"rules are missing for norm"):
+    with pytest.raises(BadRule, match=r"LXT wants a rule for each batch norm: rules= lacks norm"):
         lrpref.explain(NORMED, row(2, 2), row(1), rules={"dense": Zero()}, dialect="lxt")
     with pytest.raises(BadRule, match=r"node 'norm': in the dialect of iNNvestigate 2.1.2, batch norms"):
         lrpref.explain(NORMED, row(2, 2), row(1), "lrp-0", dialect="innvestigate")
@@ -347,6 +347,8 @@ def test_unknown_names_are_refused_in_one_line() -> None:
         dialects.CHAPTER.with_settings(D23="x")
     with pytest.raises(BadRule, match="dimension D11 has no option 'x': there are no-bias, bias-squared"):
         dialects.CHAPTER.with_settings(D11="x")
+    with pytest.raises(BadRule, match=r"dimension D11 has no option \[\]: there are no-bias, bias-squared"):
+        dialects.CHAPTER.with_settings(D11=[])  # type: ignore[arg-type]
 
 
 def test_a_layer_used_twice() -> None:
@@ -483,3 +485,13 @@ def test_backends_agree_under_a_dialect(name: str, backend: str) -> None:
     found = lrpref.explain(network, x, 0, "lrp-0", dialect=name, backend=backend)
     scale = abs(expected.relevance).max()
     assert abs(found.relevance - expected.relevance).max() <= 1e-12 * scale  # two orders of short sums
+
+
+def test_a_result_says_whose_dialect_it_is_in() -> None:
+    """On screen and in print; and a norm that a dialect leaves in its place is nothing to warn of."""
+    net = data.embedded()
+    x = net.preprocess(data.image(9))
+    theirs = lrpref.explain(net, x, composite="epsilon-plus", dialect="autolrp")
+    assert repr(theirs).endswith("epsilon-plus in the dialect of autolrp, float64>")
+    assert not [note for note in theirs.warnings if "batch norm" in note]
+    assert "dialect" not in repr(lrpref.explain(net, x, composite="epsilon-plus"))

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import lrpref
+from lrpref import exact
 from lrpref.conformance import suite, vector_file
 from lrpref.conformance.generator import cases, formulas, geometry, network
 from lrpref.conformance.generator.case import case
@@ -78,6 +79,18 @@ def _misses(v):
 def test_exact_arithmetic_gives_the_vector(v):
     """Floating point stays within the bounds: test_self_check.py."""
     assert _misses(v) == []
+
+
+@pytest.mark.parametrize("v", VECTORS, ids=str)
+def test_balls_enclose_the_fractions(v):
+    """Rigorously, and tightly: a 256th of float64's rounding of the largest."""
+    e = lrpref.explain(v.network, v.x, v.R, rules=v.rules, dtype="ball")
+    with exact.precision("ball", 4000):  # the quotient of the fraction itself is a ball, narrower by far
+        for ball, true in zip(e.relevance.ravel(), v.fractions.ravel(), strict=True):
+            if true is not None:
+                number = exact.get("ball").number
+                assert ball.contains(number(true.numerator) / number(true.denominator))
+                assert ball.rad() <= 2.0**-60 * abs(v.expected).max()
 
 
 def test_shares_are_those_of_the_trace():
@@ -141,6 +154,7 @@ def test_tiny_vectors_are_single_layers_that_hold_every_rule():
 
 # By hand: the case of every dimension, as the disagreements were found.
 BY_HAND = {
+    "D2/z-plus": ("2/5", "2/5"),
     "D3/zero": ("3/2", "1"),
     "D4/gamma": ("3/4", "-1/4"),
     "D5/gamma": ("-1", "2"),

@@ -2,7 +2,9 @@
 
     lrpref conformance run --library captum --out out/captum
     lrpref crosscheck --library captum --composite epsilon-plus --out out/captum
-    python tools/write_conformance.py out/captum
+    python tools/write_conformance.py --pictures out/captum
+    python tools/crosscheck_networks.py
+    python tools/write_conformance.py out/crosscheck/*
 
 The results in a folder that is named become the record of their library; the page tells of all records.
 With --run, every library that is installed is run first, and then lrpref.
@@ -24,7 +26,7 @@ from matplotlib.figure import Figure
 
 from lrpref.conformance import runner, suite
 from lrpref.conformance.adapters import process
-from lrpref.conformance.matrix import COLUMNS, Cell, dimensions_of, reading_order
+from lrpref.conformance.matrix import COLUMNS, Cell, causes, dimensions_of, reading_order
 from lrpref.conformance.runner import Report
 from lrpref.conformance.verdicts import FAILURES, ROUNDINGS, SAME, Finding
 from lrpref.dialects import DIMENSIONS
@@ -52,9 +54,6 @@ LEGEND = {
 
 EXAMPLES = 2
 """So many vectors are named for each cause."""
-
-SENTENCE = re.compile(r"(?=\bD[0-9]+ [^:.]+: )")
-"""Where the sentence about a dimension begins."""
 
 LACKS = 6
 """So many things that a library lacks are named, the most frequent."""
@@ -126,9 +125,9 @@ def text(reports: Sequence[Report], networks: Mapping[str, Any]) -> str:
     for report in reports:
         parts += _library(report, [path for path in scripts if _belongs(path, report)])
     if networks:
-        parts.append(_NETWORKS)
+        parts += [_NETWORKS, _table(_crosschecks(networks.values())), _BELOW_NETWORKS]
     for name, found in networks.items():
-        parts += _network(name, found)
+        parts += _network(name, found) if _picture(name).exists() else []
     parts += [_REPRODUCE]
     return "\n\n".join(parts).rstrip() + "\n"
 
@@ -142,8 +141,9 @@ small network, its input, the relevance that arrives at its output, a rule, and 
 in exact fractions, computed from the formulas of Montavon et al. 2019 by a program that shares no code with
 any library, lrpref included. A result *agrees with the chapter* if it is within {roundings} times the
 vector's own bound for rounding in float64. Otherwise it is compared, to {same} of the largest |R|, with what
-the library is known to compute (its [dialect](dialects.md)), with the conventions that the field has, and
-with every single setting of every dimension in which libraries differ; the first that agrees is named.
+the library is known to compute (its [dialect](dialects.md)), with every single setting of every dimension in
+which libraries differ, with the conventions that the field has, and with slips that are often made, such as a
+bias that is left out; the first that agrees is named.
 To differ from the chapter is not to be wrong: many of these are choices. The page says which, so that nobody
 has to find out by comparing pictures. There is no verdict about a library that was not run.
 
@@ -199,11 +199,10 @@ def _matrix(reports: Sequence[Report]) -> list[list[str]]:
 def _library(report: Report, scripts: Sequence[Path]) -> list[str]:
     """Tell of one library: what it does otherwise, what it lacks, and how to see it."""
     parts = [f"## {report.name}", _sentence(report)]
-    if causes := _causes(report):
+    if known := causes(report.findings):
         rows = [["vectors", "what it does", "such as"]]
-        for cause, found in sorted(causes.items(), key=_by_dimension):
-            alone = sorted(found, key=lambda f: len(f.dimensions))  # examples of this cause, not of several
-            examples = ", ".join(f"`{f.id}`" for f in alone[:EXAMPLES])
+        for cause, found in known.items():
+            examples = ", ".join(f"`{f.id}`" for f in found[:EXAMPLES])
             rows.append([str(len(found)), _inline(cause), examples])
         parts += ["Where it differs, and why; a vector may show several of these.", _table(rows)]
     if count := report.count("unsupported"):
@@ -230,26 +229,6 @@ def _sentence(report: Report) -> str:
     return f"Of {cell.judged} answers, {len(agrees)} agree with the chapter{worst}."
 
 
-def _causes(report: Report) -> dict[str, list[Finding]]:
-    """Group what differs by each of its causes."""
-    causes: dict[str, list[Finding]] = {}
-    for finding in report.findings:
-        told = [finding.why]
-        if finding.verdict in FAILURES:
-            told = [re.sub(r"^[0-9]+ of [0-9]+ values are ", "", finding.why)]
-        elif finding.dimensions:
-            told = [part.strip() for part in SENTENCE.split(finding.why) if part.strip()]
-        if finding.verdict in ("dialect", "convention", "differs", *FAILURES):
-            for cause in told:
-                causes.setdefault(cause, []).append(finding)
-    return causes
-
-
-def _by_dimension(item: tuple[str, Sequence[Finding]]) -> tuple[int, int]:
-    number = re.match(r"D([0-9]+)", item[0])
-    return int(number[1]) if number else len(DIMENSIONS) + 1, -len(item[1])
-
-
 def _inline(words: str) -> str:
     """Keep what a library says from being read as Markdown."""
     return re.sub(r"([|<>*_`\[\]])", r"\\\1", words)
@@ -273,15 +252,45 @@ def _script(path: Path) -> str:
 _NETWORKS = """## Whole networks
 
 `lrpref crosscheck` gives the same network, input and rules to a library and to lrpref, and compares the
-relevances at every node that the library tells of, in shares of the largest |R|."""
+relevances at every node that the library tells of, in shares of the largest |R|, in float64. Captum tells of
+the input and of the nodes that have a rule. Captum runs a batch norm as a layer of its own, and zennit folds
+it itself. Here both were given networks whose batch norms lrpref had folded into their neighbours: what a
+library does with a norm is compared by the vectors (D16), not here."""
+
+_BELOW_NETWORKS = """*By*: the largest difference at any node; *dialect*: from what lrpref computes under the
+library's dialect. *Close*: windows of max pooling that are tied, or won by less than rounding, and have
+relevance to give. VGG-16 and ResNet-50 are at full size, 224 x 224, with random weights and a random picture
+(`tools/crosscheck_networks.py`): they need no file from elsewhere, and explain nothing worth a picture."""
+
+
+def _crosschecks(networks: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+    """A line for each crosscheck."""
+    rows = [["network", "library", "date", "composite", "norms folded", "relevances", "off the chapter by",
+             "off its dialect by", "close", "because of"]]  # fmt: skip
+    for found in sorted(networks, key=_network_order):
+        off = [[line[side] for line in found["nodes"]] for side in ("chapter", "dialect")]
+        rows.append([
+            found["network"]["name"], f"{found['library']} {found['version']}", found["date"],
+            found["composite"], str(found["folded norms"] or ""), str(len(found["nodes"])),
+            *(_share(None if None in some else max(some)) for some in off),
+            str(found["undecided windows"] or ""), ", ".join(found["dimensions"]),
+        ])  # fmt: skip
+    return rows
+
+
+def _network_order(found: Mapping[str, Any]) -> tuple[str, str]:
+    return found["network"]["name"], found["library"]
+
+
+def _picture(name: str) -> Path:
+    """Where the picture of a crosscheck is, if it is worth one."""
+    return PICTURE.with_name(f"{name}.png")
 
 
 def _network(name: str, found: Mapping[str, Any]) -> list[str]:
-    """Tell of one network: the sentence; where they differ the nodes and the picture, too."""
+    """Tell of one network in which they differ: the sentence, the picture and the nodes."""
     title = f"### {found['library']} {found['version']}, {found['network']['name']}, {found['composite']}"
     told = _inline(found["found"]).rstrip(".") + "."
-    if found["first that differs"] is None:
-        return [title, told]
     nodes = [
         [line["node"], line["layer"], f"`{line['rule']}`" if line["rule"] else "", _share(line["chapter"]),
          _share(line["dialect"])]
@@ -327,8 +336,8 @@ def _run_all() -> Iterator[Path]:
         yield folder
 
 
-def _keep(folder: Path) -> None:
-    """Take the results in a folder for records."""
+def _keep(folder: Path, pictured: bool) -> None:
+    """Take the results in a folder for records, and where asked the picture of a crosscheck."""
     if (folder / "results.json").exists():
         report = runner.load(folder / "results.json")
         shutil.copyfile(folder / "results.json", RECORDS / f"{report.library}.json")
@@ -336,8 +345,8 @@ def _keep(folder: Path) -> None:
         found = json.loads((folder / "crosscheck.json").read_text(encoding="utf-8"))
         name = f"crosscheck-{found['library']}-{found['network']['name']}-{found['composite']}"
         shutil.copyfile(folder / "crosscheck.json", NETWORKS / f"{name}.json")
-        if found["first that differs"] is not None:
-            shutil.copyfile(folder / "crosscheck.png", PICTURE.with_name(f"{name}.png"))
+        if found["first that differs"] is not None and pictured:
+            shutil.copyfile(folder / "crosscheck.png", _picture(name))
 
 
 def main() -> None:
@@ -345,10 +354,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folders", nargs="*", type=Path, help="outputs of conformance run and crosscheck")
     parser.add_argument("--run", action="store_true", help="run every library that is installed, first")
+    parser.add_argument("--pictures", action="store_true", help="keep the pictures of crosschecks, too")
     options = parser.parse_args()
     NETWORKS.mkdir(parents=True, exist_ok=True)
     for folder in [*(_run_all() if options.run else ()), *options.folders]:
-        _keep(folder)
+        _keep(folder, options.pictures)
     reports = read()
     PAGE.write_text(text(reports, read_networks()), encoding="utf-8")
     PICTURE.write_bytes(png(draw(reports)))

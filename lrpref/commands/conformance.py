@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +14,14 @@ from lrpref import dialects, report
 from lrpref.commands.console import one_line, out, progress_bar
 from lrpref.conformance import matrix, page, runner, suite
 from lrpref.conformance.adapters import process
-from lrpref.conformance.verdicts import ROUNDINGS, VERDICTS
+from lrpref.conformance.verdicts import ROUNDINGS, VERDICTS, Finding
 from lrpref.errors import BadBackend
 
-app = typer.Typer(no_args_is_help=True, help="Judge a library by vectors whose results are known exactly.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Judge a library for LRP by vectors whose results are known exactly: small layers and networks, "
+    "each with its input, its rule and the right relevance. Begin with 'list'.",
+)
 
 Vectors = Annotated[
     list[Path] | None,
@@ -25,8 +30,8 @@ Vectors = Annotated[
 
 HEADINGS = ("rule", "dimension", "vectors", *matrix.COLUMNS, "worst error")
 
-SHOWN = 12
-"""So many regressions are told of; the page has all."""
+EXAMPLES = 3
+"""So many vectors are named for each cause; the page has all."""
 
 
 @app.command()
@@ -43,7 +48,14 @@ def run(
     ] = None,
     backend: Annotated[str, typer.Option(help="Of --library lrpref.")] = "numpy",
 ) -> None:
-    """Run a library over the vectors; exit code 1 where it does not do what its own dialect says."""
+    """
+    Run a library over the vectors: a table, causes, a page with all numbers.
+
+    Exit code 1 where the library does not do what is known of it: its dialect,
+    or, of a library that has none, the chapter's formulas. A run that was broken
+    off goes on where it was. For a library of your own, write an adapter of some
+    forty lines: copy lrpref/conformance/adapters/template.py.
+    """
     cases = suite.load(vectors)
     folder = out_folder or Path("out/conformance") / runner.name_of(library)
     known = None if dialect is None else dialects.get(dialect)
@@ -73,10 +85,17 @@ def _tell(found: runner.Report) -> None:
               f"Errors are in each vector's float64 bounds: up to {ROUNDINGS} is rounding.")  # fmt: skip
     counts = {verdict: found.count(verdict) for verdict in VERDICTS}
     out.print(f"{found.name}: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n))
-    for finding in found.regressions[:SHOWN]:
-        out.print(f"not as its dialect says: {finding.id}: {finding.verdict}; {finding.why}", style="red")
-    if len(found.regressions) > SHOWN:
-        out.print(f"... and {len(found.regressions) - SHOWN} more", style="red")
+    for cause, some in matrix.causes(found.findings).items():
+        out.print(f"{_examples(some)}: {cause}")
+    if found.regressions:
+        out.print(f"not as its dialect '{found.dialect}' says: {_examples(found.regressions)}", style="red")
+
+
+def _examples(findings: Sequence[Finding]) -> str:
+    """Count findings, and name the first."""
+    named = ", ".join(finding.id for finding in findings[:EXAMPLES])
+    more = ", ..." if len(findings) > EXAMPLES else ""
+    return f"{len(findings)} ({named}{more})"
 
 
 @app.command("list")

@@ -32,7 +32,12 @@ def crosscheck(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for the peer.")] = checks.TIMEOUT,
     out_folder: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("out/crosscheck"),
 ) -> None:
-    """Find where a peer parts from the chapter, and why; exit code 1 if its own dialect is not why."""
+    """
+    Find where another library parts from lrpref on one input, and why.
+
+    Why are the dimensions of its dialect that explain the difference; exit code
+    1 if none do. Both are given the same layers, their batch norms folded.
+    """
     network = load_network(model, architecture)
     x = read_input(network, input)
     known = None if dialect is None else dialects.get(dialect)
@@ -57,4 +62,5 @@ def _tell(found: checks.Crosscheck) -> None:
     for line in found.lines:
         table.add_row(*pages.row(line))
     out.print(table)
+    out.print(found.given)
     out.print(str(found), style=None if found.agrees else "red")

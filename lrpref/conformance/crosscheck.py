@@ -8,8 +8,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from lrpref.fold import fold
 from lrpref.heads import Target
 from lrpref.kernels.operations import Array
 from lrpref.kernels.reference import REFERENCE
-from lrpref.layers import MaxPool2d
+from lrpref.layers import BatchNorm, MaxPool2d
 from lrpref.network import INPUT, Network
 
 TIMEOUT = 600.0
@@ -61,6 +63,14 @@ class Line:
     undecided: int
 
 
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+def _norms(network: Network) -> int:
+    return sum(isinstance(node.layer, BatchNorm) for node in network.nodes)
+
+
 @dataclass(frozen=True)
 class Crosscheck:
     """
@@ -80,6 +90,8 @@ class Crosscheck:
         The dimensions in which the peer differs from the chapter, if its dialect explains it.
     why : str
         What they are, in words; or that the dialect does not explain it.
+    date : str
+        The day of the run.
     """
 
     library: str
@@ -90,6 +102,23 @@ class Crosscheck:
     lines: tuple[Line, ...]
     dimensions: tuple[str, ...] = ()
     why: str = ""
+    date: str = field(default_factory=_today)
+
+    @property
+    def folded(self) -> int:
+        """How many batch norms lrpref had folded into their neighbours before the peer saw the network."""
+        return _norms(self.chapter.network) - _norms(self.chapter.canonical)
+
+    @property
+    def given(self) -> str:
+        """What the peer was given, in one sentence."""
+        if not self.folded:
+            return "Both were given the same layers, each with the rule that its line names."
+        return (
+            f"Both were given the canonical form, in which lrpref has folded {self.folded} batch norms into "
+            "their neighbours, and for each of its layers the rule that its line names: what the library "
+            "itself does with a batch norm is not compared."
+        )
 
     @property
     def first(self) -> Line | None:
@@ -131,9 +160,13 @@ class Crosscheck:
         return {
             "library": self.library,
             "version": self.version,
+            "date": self.date,
+            "with": {"python": python_version(), **{name: _version(name) for name in ("numpy", "torch")},
+                     "lrpref": lrpref.__version__},
             "dialect": self.known,
             "network": {"name": self.chapter.network.name, "sha256": self.chapter.network.digest},
             "composite": self.chapter.composite,
+            "folded norms": self.folded,
             "found": str(self),
             "agrees": self.agrees,
             "first that differs": None if self.first is None else self.first.node,
@@ -141,7 +174,7 @@ class Crosscheck:
             "why": self.why,
             "undecided windows": self.undecided,
             "nodes": [vars(line) for line in self.lines],
-        }
+        }  # fmt: skip
 
 
 def crosscheck(

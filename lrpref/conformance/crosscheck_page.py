@@ -99,7 +99,7 @@ def page(found: Crosscheck, picture: bytes) -> str:
     rows = [_marked(row(line), line) for line in found.lines]
     network = found.chapter.network.name or "a network"
     sections = [
-        ("What was found", [report.note(str(found), good=found.agrees)]),
+        ("What was found", [report.note(str(found), good=found.agrees), report.paragraph(found.given)]),
         ("The heatmaps", [report.figure(picture, "The input, lrpref, the peer, and the difference.")]),
         ("From the top down", [report.table(HEADINGS, rows, caption="in shares of the largest |R|")]),
     ]

@@ -1,12 +1,14 @@
-"""The verdicts by rule and by dimension: what the terminal's table and the page's matrix count."""
+"""The verdicts by rule and dimension, and by cause: what the terminal's table and the page's matrix count."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from lrpref import rules
 from lrpref.conformance.verdicts import FAILURES, NONE, SEVERAL, Finding
+from lrpref.dialects import DIMENSIONS
 
 PLAIN = "plain"
 """The column of vectors on which no dimension bears."""
@@ -70,6 +72,53 @@ class Cell:
         if self.count("dialect", "convention"):
             return "mild"
         return "good" if self.judged else "quiet"
+
+
+SENTENCE = re.compile(r"(?=\bD[0-9]+ [^:.]+: )")
+"""Where the sentence about a dimension begins."""
+
+COUNTED = re.compile(r"^[0-9]+ of [0-9]+ values are ")
+"""How many numbers of a vector are NaN is not why."""
+
+
+def causes(findings: Iterable[Finding]) -> dict[str, tuple[Finding, ...]]:
+    """
+    Group the findings that are not the chapter's by each of their causes.
+
+    Parameters
+    ----------
+    findings : iterable of Finding
+        The findings.
+
+    Returns
+    -------
+    dict of str to tuple of Finding
+        Findings by sentence, dimension by dimension, then what no dimension explains; in each those with
+        this cause alone come first. A finding with two causes stands under both.
+    """
+    grouped: dict[str, list[Finding]] = {}
+    for finding in findings:
+        for cause in _causes_of(finding):
+            grouped.setdefault(cause, []).append(finding)
+    ordered = sorted(grouped.items(), key=_by_dimension)
+    return {cause: tuple(sorted(found, key=_number_of_dimensions)) for cause, found in ordered}
+
+
+def _causes_of(finding: Finding) -> Iterable[str]:
+    if finding.verdict in FAILURES:
+        return [COUNTED.sub("", finding.why)]
+    if finding.verdict not in ("dialect", "convention", "differs"):
+        return []
+    return [part.strip() for part in SENTENCE.split(finding.why) if part.strip()]
+
+
+def _by_dimension(item: tuple[str, list[Finding]]) -> tuple[int, int]:
+    number = re.match(r"D([0-9]+)", item[0])
+    return int(number[1]) if number else len(DIMENSIONS) + 1, -len(item[1])
+
+
+def _number_of_dimensions(finding: Finding) -> int:
+    return len(finding.dimensions)
 
 
 def dimensions_of(finding: Finding) -> Iterable[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrpref import dialects, report
-from lrpref.conformance.matrix import Cell, family_of, matrix, reading_order
+from lrpref.conformance.matrix import Cell, causes, family_of, matrix, reading_order
 from lrpref.conformance.runner import Report
 from lrpref.conformance.verdicts import ROUNDINGS, SAME, VERDICTS, Finding
 from lrpref.report import Html
@@ -70,10 +70,22 @@ def _verdicts(found: Report) -> list[Html]:
     broken = found.regressions
     box = report.note(f"Everywhere it does what its own dialect ({found.dialect}) says.")
     if broken:
-        links = [report.link(f.id, f.id) for f in broken]
         text = f"On {len(broken)} vectors it does not do what its own dialect ({found.dialect}) says:"
-        box = report.blocks(report.note(text, good=False), report.items(*links))
-    return [report.table(["verdict", "vectors"], rows), box]
+        box = report.blocks(report.note(text, good=False), _listed(broken, "which"))
+    return [report.table(["verdict", "vectors"], rows), box, *_causes(found)]
+
+
+def _causes(found: Report) -> list[Html]:
+    """What it does otherwise, cause by cause; each opens to its vectors."""
+    rows = [[cause, _listed(some, str(len(some)))] for cause, some in causes(found.findings).items()]
+    caption = "what it does otherwise; a vector may show several of these"
+    return [report.table(["what it does", "vectors"], rows, caption=caption)] if rows else []
+
+
+def _listed(findings: Sequence[Finding], summary: str) -> Html:
+    """Fold findings away under a summary; each leads to its vector."""
+    links = [report.blocks(report.link(f.id, f.id), Html(" "), _badge(f)) for f in findings]
+    return report.folded(summary, report.items(*links))
 
 
 def _dimensions() -> Html:
@@ -93,8 +105,7 @@ def _cell(cell: Cell | None) -> Html:
     if cell is None:
         return Html()
     right = f"{cell.count('chapter')} of {cell.judged}" if cell.judged else "none judged"
-    links = [report.blocks(report.link(f.id, f.id), Html(" "), _badge(f)) for f in cell.findings]
-    return report.folded(report.marked(right, cell.mood), report.items(*links))
+    return _listed(cell.findings, report.marked(right, cell.mood))
 
 
 def _badge(finding: Finding) -> Html:

@@ -1,5 +1,6 @@
 """The test vectors as networks, rules and arrays of lrpref.
 
+>>> import lrpref
 >>> from lrpref.conformance import suite
 >>> vectors = suite.load()
 >>> v = vectors[0]

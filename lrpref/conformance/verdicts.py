@@ -2,8 +2,9 @@
 
 A library may be wrong, or mean something else by the same name. So an answer is held against everything
 that is known, in this order: the exact result of the chapter's formula; what lrpref computes under the
-library's dialect (`lrpref.dialects`); the conventions that the vector names; every setting of every
-dimension, one at a time; and the dialects of other libraries. The first that agrees gives the verdict.
+library's dialect (`lrpref.dialects`); every setting of every dimension, one at a time; the conventions that
+the vector names; the dialects of other libraries; and a few slips that many have made (`slips`). The first
+that agrees gives the verdict.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 import lrpref
 from lrpref import dialects
+from lrpref.conformance.slips import slips
 from lrpref.conformance.zeros import divides_by_zero
 from lrpref.errors import LrprefError
 from lrpref.kernels.operations import Array
@@ -30,7 +32,7 @@ VERDICTS = {
     "chapter": "agrees with the chapter",
     "dialect": "agrees with the library's own dialect",
     "convention": "agrees with another named convention",
-    "differs": "agrees with nothing that is known",
+    "differs": "agrees with no definition that is known",
     "undefined": "no verdict: the chapter's formula has no value there",
     "unsupported": "the library has no such rule, parameter or layer",
     "error": "the library raises an error",
@@ -53,7 +55,7 @@ SAME = 1e-9
 """A result agrees with a dialect's within this share of its largest magnitude: both are of floats."""
 
 CLOSE = 1e-12
-"""A cause is sought by this share first: by `SAME`, an eps of 1e-9 in a denominator would be nothing."""
+"""Causes are sought by this share first: by `SAME`, an eps of 1e-9 in a denominator would be nothing."""
 
 SEVERAL, NONE = "several", "none"
 """The rule of vectors whose nodes have different rules, or no rule at all."""
@@ -314,31 +316,36 @@ def variations() -> Iterator[tuple[Dimension, Dialect]]:
 
 def _explanation(vector: Vector, R: Array, dialect: Dialect) -> tuple[str, tuple[str, ...], str]:
     """Find the definition that a result follows: verdict, dimensions, and one sentence."""
-    if (dimensions := _cause(vector, R, dialect)) is not None:
-        return "dialect", tuple(d.id for d in dimensions), sentence(dialect, dimensions)
-    for name, value in vector.conventions.items():
-        if same(R, value, vector):
-            noted = vector.raw["conventions"][name]
-            users = ", ".join(noted["used_by"]) or "nobody known"
-            why = f"{noted['flag']}: the convention '{name}', used by {users}"
-            return "convention", (noted["flag"],), why
-    for dimension, tried in variations():
-        if _agrees(vector, R, tried, SAME):
-            return "convention", (dimension.id,), sentence(tried, [dimension])
-    for other in map(dialects.get, dialects.NAMES):
-        if (dimensions := _cause(vector, R, other)) is not None:
-            why = f"As {other.library} does it. {sentence(other, dimensions)}"
-            return "convention", tuple(d.id for d in dimensions), why
+    for tolerance in (CLOSE, SAME):
+        for found in _explanations(vector, R, dialect, tolerance):
+            return found
     return "differs", (), "no convention that the vector names and no setting of any dimension explains it"
 
 
-def _cause(vector: Vector, R: Array, dialect: Dialect) -> tuple[Dimension, ...] | None:
-    """Find the settings of a dialect that a result rests on, as closely as it can; None if on none."""
-    for tolerance in (CLOSE, SAME):
-        agrees = partial(_agrees, vector, R, tolerance=tolerance)
-        if agrees(dialect):
-            return needed(dialect, agrees)
-    return None
+def _explanations(
+    vector: Vector, R: Array, dialect: Dialect, tolerance: float
+) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """Go through all that is known, the likeliest first, and give what agrees."""
+    agrees = partial(_agrees, vector, R, tolerance=tolerance)
+    if agrees(dialect):
+        dimensions = needed(dialect, agrees)
+        yield "dialect", tuple(d.id for d in dimensions), sentence(dialect, dimensions)
+    for dimension, tried in variations():
+        if agrees(tried):
+            yield "convention", (dimension.id,), sentence(tried, [dimension])
+    for name, value in vector.conventions.items():
+        if same(R, value, vector, tolerance):
+            noted = vector.raw["conventions"][name]
+            users = ", ".join(noted["used_by"]) or "nobody known"
+            yield "convention", (noted["flag"],), f"{noted['flag']}: the convention '{name}', used by {users}"
+    for other in map(dialects.get, dialects.NAMES):
+        if agrees(other):
+            dimensions = needed(other, agrees)
+            why = f"As {other.library} does it. {sentence(other, dimensions)}"
+            yield "convention", tuple(d.id for d in dimensions), why
+    for concerned, slip, value in slips(vector):
+        if same(R, value, vector, tolerance):
+            yield "differs", concerned, slip
 
 
 def _agrees(vector: Vector, R: Array, tried: Dialect, tolerance: float) -> bool:

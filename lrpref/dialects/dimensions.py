@@ -86,7 +86,7 @@ _ALL = (
     }),
     Dimension("D10", "Coefficients of alpha-beta", {
         "alpha-and-beta": "alpha with the positive part, -beta with the negative one.",
-        "beta-for-alpha": "So too; a further rule, AlphaBetaX, has beta in alpha's place (not modelled).",
+        "beta-for-alpha": "A further rule, AlphaBetaX, has beta in alpha's place (not modelled).",
         **_ABSENT,
     }),
     Dimension("D11", "w2 and the bias", {
@@ -96,7 +96,7 @@ _ALL = (
     }),
     Dimension("D12", "Borders", {
         "in-image": "Implicit padding is no input; an explicit padding layer receives R and keeps it.",
-        "uneven-is-explicit": "So too, but a padding that differs from side to side is a layer of its own.",
+        "uneven-is-explicit": "Padding that differs from side to side is a layer that keeps its R.",
     }),
     Dimension("D13", "z-box and the bias", {
         "cancels": "The bias is in all three terms and cancels.",
@@ -108,7 +108,7 @@ _ALL = (
         "first": "The first maximum receives R, whatever rule is asked for.",
         "split": "Equal maxima receive equal parts, whatever rule is asked for.",
         "first-epsilon": "The first maximum receives R z / (z + eps sign(z)), with eps 1e-9: 0 where z = 0.",
-        "first-or-epsilon": "So under LRP-0 and LRP-eps, with their eps; winner-take-all gives all to it.",
+        "first-or-epsilon": "First, times z / (z + eps sign(z)) under LRP-0 and LRP-eps.",
         "average": "Relevance passes as through average pooling, in proportion to the inputs.",
     }),
     Dimension("D15", "Average pooling", {
@@ -119,7 +119,7 @@ _ALL = (
     Dimension("D16", "Batch norm", {
         "folded": "Folded into a neighbouring linear layer (Section 10.3.2).",
         "folded-behind": "Folded into the linear layer before it; R passes others that are given no rule.",
-        "folded-keeps-eps": "So too, but the norm's own eps stays: the output shrinks by 1/sqrt(1 + eps).",
+        "folded-keeps-eps": "Folded, but its own eps stays: the output shrinks by 1/sqrt(1 + eps).",
         "folded-without-eps": "Folded with sqrt(var) in the place of sqrt(var + eps).",
         "passed": "R passes as if the norm were not there.",
         "own-layer": "A linear layer of its own, under LRP-eps with 1e-9 where it is given no rule.",
@@ -130,7 +130,7 @@ _ALL = (
     Dimension("D17", "Sums of branches", {
         "as-asked": "A linear layer: in proportion to the summands, or the rule that is asked for.",
         "proportional": "In proportion to the summands: gamma and alpha-beta find no weights to modify.",
-        "module": "So too; what comes to a value past the rules that read it is multiplied with the value.",
+        "module": "In proportion; what reaches a value past the rules that read it is times the value.",
         "magnitude": "In proportion to the magnitudes, two at a time: evidence against loses its sign.",
         "duplicated": "Every summand receives all of R: relevance doubles at each sum of two.",
     }),

@@ -39,6 +39,9 @@ START = 300.0
 POLL = 0.02
 """Seconds between two looks at what the worker has written."""
 
+STATUSES = ("ok", "unsupported", "error", "crash", "timeout")
+"""What a line of a results file may say; what else there is to say of an `ok` shows in its numbers."""
+
 HIDDEN = ("expected", "conventions", "result")
 """What of a vector no adapter gets to see: the answers."""
 
@@ -348,8 +351,10 @@ class _Worker:
         """Wait for the first line, which says what runs here."""
         about, name = self._next(START), self._library.name
         if about is None:
+            hangs = self._process.poll() is None
             self._kill()
-            raise BadBackend(f"{name} does not start: {self._last_words() or self._end()}")
+            why = f"not imported after {START:g} s" if hangs else self._last_words() or self._end()
+            raise BadBackend(f"{name} does not start: {why}")
         if "missing" in about:
             raise BadBackend(f"{name} is not installed ({about['missing']} is missing): {about['install']}")
         _, dash, version = name.partition("-")
@@ -369,7 +374,7 @@ class _Worker:
                 self._kill()
                 return {"id": case, "status": "crash", "message": str(error)}
         line = self._next(timeout)
-        if line is not None and line.get("id") == case:
+        if line is not None and line.get("id") == case and _is_answer(line):
             return line
         ended = self._process.poll() is not None
         self._kill()
@@ -397,13 +402,23 @@ def _read(line: str) -> dict[str, Any]:
         return {}
 
 
+def _is_answer(line: Mapping[str, Any]) -> bool:
+    """Whether a line says what a worker's lines say, and its numbers can be read."""
+    try:
+        for numbers in (line["R"], *line.get("nodes", {}).values()) if line["status"] == "ok" else ():
+            worker.array(numbers)
+        return line["status"] in STATUSES
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
+        return False
+
+
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _code(library: Library) -> str:
     """A digest of an adapter and of what stands beside it: a changed adapter is asked again."""
-    files = sorted(library.adapter.parent.glob("*.py"))
+    files = sorted(path for path in library.adapter.parent.glob("*.py") if path.is_file())
     return _digest({path.name: path.read_text(encoding="utf-8", errors="replace") for path in files})
 
 
@@ -416,11 +431,12 @@ def _results(path: Path, library: Library, about: Mapping[str, str]) -> dict[str
         return known
     try:
         with _using(path):
-            whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")  # half a line is no result
+            text = regular(path, BadRecord).read_text(encoding="utf-8")
+        whole, _, _ = text.rpartition("\n")  # half a line is no result
         for line in map(json.loads, filter(None, whole.split("\n"))):
             if line.get("library"):
                 same = line == wanted
-            elif same:
+            elif same and _is_answer(line):
                 known[line["case"]] = line
     except (ValueError, AttributeError, LookupError, TypeError) as error:
         raise BadRecord(f"{path}: is not a results file ({type(error).__name__}); name another") from None
@@ -430,10 +446,16 @@ def _results(path: Path, library: Library, about: Mapping[str, str]) -> dict[str
 @contextlib.contextmanager
 def _appending(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Open a results file behind its last whole line; each line written is in the file at once."""
+    import fcntl  # Unix only
+
     with contextlib.ExitStack() as opened:
         with _using(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             file = opened.enter_context(open(path, "ab+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BadRecord(f"{path}: another run is writing it; wait for it, or name another") from None
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
 

@@ -23,7 +23,9 @@ import importlib.util
 import json
 import os
 import platform
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +36,12 @@ import numpy as np
 
 LONGEST = 500
 """So many characters of an error's message are kept."""
+
+NEEDED = ("NAME", "INSTALL", "version", "explain")
+"""What an adapter has to have."""
+
+LOOK = 0.5
+"""Seconds between two looks whether whoever started this process is still there."""
 
 
 def array(numbers: dict[str, Any]) -> np.ndarray[Any, Any]:
@@ -67,7 +75,10 @@ def text(numbers: Any) -> dict[str, Any]:
     dict
         `shape` and `hex`.
     """
-    whole = np.asarray(numbers, float)
+    given = np.asarray(numbers)
+    if np.iscomplexobj(given):
+        raise TypeError("complex numbers are no relevance")
+    whole = given.astype(float)
     return {"shape": list(whole.shape), "hex": [float(x).hex() for x in whole.flat]}
 
 
@@ -133,9 +144,14 @@ def head(path: str) -> tuple[dict[str, Any], ModuleType | None]:
     adapter = None
     try:
         adapter = load(path)
-        about |= {"library": adapter.NAME, "install": adapter.INSTALL}
+        if lacking := [name for name in NEEDED if not hasattr(adapter, name)]:
+            raise AttributeError(f"the adapter has no {', '.join(lacking)}")
         version = adapter.version()
-        return about | (version if isinstance(version, dict) else {"version": version}), adapter
+        version = version if isinstance(version, dict) else {"version": version}
+        if not version.get("version"):
+            raise ValueError("the adapter's version() tells no version")
+        about |= {"library": adapter.NAME, "install": adapter.INSTALL, **version}
+        return {str(key): printable(value) for key, value in about.items()}, adapter
     except ModuleNotFoundError as error:
         install = getattr(adapter, "INSTALL", None) or _install_line(path)
         return about | {"missing": str(error.name), "install": install}, None
@@ -149,6 +165,24 @@ def _install_line(path: str) -> str:
         if isinstance(line, ast.Assign) and getattr(line.targets[0], "id", "") == "INSTALL":
             return str(ast.literal_eval(line.value))
     return "see its documentation"
+
+
+def printable(words: Any) -> str:
+    """
+    Write what a library says so that any file can hold it.
+
+    Parameters
+    ----------
+    words : object
+        What it says.
+
+    Returns
+    -------
+    str
+        One line, not too long.
+    """
+    whole = str(words).encode("utf-8", "backslashreplace").decode()[:LONGEST]
+    return "".join(c if c.isprintable() else " " for c in whole)
 
 
 def answer(explain: Callable[[Any], Any], case: dict[str, Any]) -> dict[str, Any]:
@@ -172,16 +206,32 @@ def answer(explain: Callable[[Any], Any], case: dict[str, Any]) -> dict[str, Any
     try:
         made = explain(decoded(case))
         made = made if isinstance(made, dict) else {"R": made}
+        if "R" not in made:
+            raise TypeError("a dict without R is no answer")
         line |= {"status": "ok", "R": text(made["R"])}
         if "nodes" in made:
             line["nodes"] = {name: text(R) for name, R in made["nodes"].items()}
         if "settings" in made:
-            line["settings"] = made["settings"]
+            line["settings"] = printable(made["settings"])
     except NotImplementedError as error:
-        line |= {"status": "unsupported", "message": str(error)[:LONGEST]}
+        line |= {"status": "unsupported", "message": printable(error)}
     except (Exception, SystemExit) as error:
-        line |= {"status": "error", "message": f"{type(error).__name__}: {error}"[:LONGEST]}
+        line |= {"status": "error", "message": printable(f"{type(error).__name__}: {error}")}
     return line | {"seconds": round(time.perf_counter() - start, 6)}
+
+
+def follow(parent: int) -> None:
+    """
+    End this process, and what the library started, once whoever started it is gone.
+
+    Parameters
+    ----------
+    parent : int
+        Its process id.
+    """
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os.killpg(0, signal.SIGKILL)
 
 
 def main(adapter: str, cases: str, results: str) -> None:
@@ -210,4 +260,5 @@ def main(adapter: str, cases: str, results: str) -> None:
 if __name__ == "__main__":
     # A script's own folder comes first on the path: `import zennit` must not find our files.
     sys.path.pop(0)
+    threading.Thread(target=follow, args=(os.getppid(),), daemon=True).start()
     main(*sys.argv[1:])

@@ -99,11 +99,14 @@ def _named(network: Network, name: str) -> Any:
 
 
 def _by_node(network: Network, rules: Mapping[str, Rule]) -> Any:
-    """A composite that gives each linear node zennit's form of its rule; activations pass."""
+    """A composite that gives each linear node zennit's form of its rule; activations pass.
+
+    Max pooling is given none, whatever is asked for, as in zennit's own composites: its gradient selects.
+    """
     hooks = []
     for node in network.nodes:
         rule = rules.get(node.name)
-        if node.layer.is_linear and rule is not None and not rule.selects:  # the maximum's gradient selects
+        if node.layer.is_linear and rule is not None and node.layer.role != "max-pooling":
             name = f"{node.name}.total" if isinstance(node.layer, Add) else node.name
             try:
                 hooks.append(((name,), hook(rule)))

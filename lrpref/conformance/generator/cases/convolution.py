@@ -18,9 +18,9 @@ GEOMETRIES: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], d
     "stride-and-padding": ((2, 4, 4), (2, 2, 3, 3), (2, 2, 2), {"stride": 2, "padding": 1}),
     "dilation": ((1, 5, 5), (2, 1, 2, 2), (2, 3, 3), {"dilation": 2}),
     "depthwise": ((2, 3, 4), (4, 1, 2, 2), (4, 2, 3), {"groups": 2}),
+    "groups": ((4, 3, 3), (2, 2, 2, 2), (2, 2, 2), {"groups": 2}),
 }
 MORE: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
-    "groups": ((4, 3, 3), (2, 2, 2, 2), (2, 2, 2), {"groups": 2}),
     "rectangular": ((2, 3, 5), (2, 2, 2, 3), (2, 2, 2), {"stride": [1, 2]}),
     "uneven-padding": ((1, 3, 3), (2, 1, 2, 3), (2, 3, 3), {"padding": [1, 0, 0, 2]}),
     "pointwise": ((3, 2, 2), (2, 3, 1, 1), (2, 2, 2), {}),
@@ -45,7 +45,7 @@ def cases() -> list[Case]:
     """
     every = [_one(rule, geometry) for rule in RULES for geometry in GEOMETRIES]
     more = [_one(rule, geometry) for geometry in MORE for rule in ("zero", "alpha2-beta1", "z-box")]
-    return [*every, *more, *_treatments(), *_borders(), _per_channel_bounds(), _batch()]
+    return [*every, *more, *_treatments(), *_bias_in_padding(), *_borders(), _per_channel_bounds(), _batch()]
 
 
 def _one(rule: str, geometry: str) -> Case:
@@ -76,6 +76,17 @@ def _treatments() -> Iterator[Case]:
             node = convolution(w, b, RULES[rule] | {"bias": bias}, **window)
             comment = f"Bias: {bias}; a corner has fewer taps in the image than the middle."
             yield case(f"conv2d/{rule}/{bias}-bias", comment, [node], x, R, flags="D3 D21")
+
+
+def _bias_in_padding() -> Iterator[Case]:
+    """A window without any tap in the image has a bias, but no input to hand the bias's part to."""
+    draw = Draw("bias in padding")
+    w, b, x, R = [draw.signed(1, 2, 2)], [0.5], [draw.positive(1, 2, 2)], [draw.positive(1, 2, 2)]
+    for name in ("zero", "gamma"):
+        node = convolution(w, b, RULES[name] | {"bias": "redistribute"}, stride=2, padding=[2, 1, 2, 1])
+        id = f"conv2d/{name}/redistribute-bias-in-padding"
+        comment = "Bias: redistribute; where nothing is in a window's reach, the bias keeps its part."
+        yield case(id, comment, [node], x, R, flags="D3", tags="tiny")
 
 
 def _borders() -> Iterator[Case]:

@@ -52,6 +52,7 @@ def cases() -> list[Case]:
     """
     return [
         _stabilizer(),
+        _size(),
         _bias(),
         _gamma_bias(),
         *_gamma_formula(),
@@ -116,6 +117,13 @@ def _stabilizer() -> Case:
         "D1",
         unsigned=_instead("D1", w, None, epsilon(1.0, "unsigned"), "lxt", "tutorial"),
     )
+
+
+def _size() -> Case:
+    w, x, asked = [1, 1], [1, 1], Z_PLUS | {"stabilizer": {"kind": "signed", "value": 0.5}}
+    comment = "z = 2, eps = 1/2: (2/5, 2/5); with 1e-9 whatever is asked for nearly (1/2, 1/2)."
+    fixed = _instead("D2", w, None, Z_PLUS | {"stabilizer": {"kind": "signed", "value": 1e-9}}, "captum")
+    return _neuron("D2/z-plus", comment, w, None, asked, x, "D2", **{"1e-9": fixed})
 
 
 def _bias() -> Case:

@@ -236,6 +236,18 @@ def _relative() -> Iterator[Case]:
         flags="D1 D3",
         tags="tiny",
     )
+    comment = "The share's z is that of b+ and of the positive contributions: (2, 14), root mean square 10."
+    yield _dense(
+        "relative/z-plus/bias",
+        comment,
+        [[1, -1], [6, 6]],
+        [1, 2],
+        rule("z-plus", stabilizer=("relative", 0.5)),
+        [[1, 1]],
+        [[1, 2]],
+        flags="D1",
+        tags="tiny",
+    )
     comment = "A sample whose z are all 0 has the root mean square 0, and the denominator is 0."
     yield _dense(
         "relative/epsilon/all-zero",

@@ -2,6 +2,7 @@
 
 SENTENCES = {
     "D1": "Stabilizer: eps has the sign of z, with sign(0) = +1; some libraries add +eps whatever the sign.",
+    "D2": "Size of eps: what is asked for, under every rule; some libraries have one that cannot be changed.",
     "D3": "Bias in the denominator of LRP-0 and LRP-epsilon: the bias is neuron j = 0 and takes its part.",
     "D4": "Gamma and the bias: LRP-gamma favours a positive bias too, b + gamma b+.",
     "D5": "Formula of gamma: the chapter's, or the generalized one for inputs and outputs of any sign.",

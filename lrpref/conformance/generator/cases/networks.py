@@ -72,7 +72,7 @@ def _deeper() -> Iterator[Case]:
         + [gamma(0.25, stabilizer=("signed", 1e-6))] * 3,
     }
     for name, chosen in composites.items():
-        for depth in (3, 5):
+        for depth in (3, 4, 5):
             draw = Draw(f"deep {depth}")
             sizes = [4, 4, 3, 3, 2][:depth]
             sizes[-1] = 2

@@ -36,6 +36,8 @@ def _linear() -> Iterator[Case]:
         comment = "Overlapping windows of 2 x 2, activations > 0."
         node = pooling("sum", rule, stride=1)
         yield case(f"sumpool2d/{name}/overlapping", comment, [node], x, R, tags="tiny")
+        node = pooling("avg", rule, stride=1)
+        yield case(f"avgpool2d/{name}/overlapping", comment, [node], x, R, flags="D15")
 
 
 def _averages() -> Iterator[Case]:

@@ -7,7 +7,7 @@ from functools import partial
 from lrpref.conformance.generator.case import Case, case
 from lrpref.conformance.generator.cases.draw import Draw, defined
 from lrpref.conformance.generator.cases.rules import RULES
-from lrpref.conformance.generator.parts import convolution, plain
+from lrpref.conformance.generator.parts import convolution, plain, z_box
 
 TITLE = "One-dimensional convolutions under every rule"
 
@@ -23,7 +23,7 @@ def cases() -> list[Case]:
     """
     padded = [defined("row", partial(_padded, name)) for name in RULES]
     depthwise = [defined("long row", partial(_depthwise, name)) for name in ("zero", "z-plus", "flat")]
-    return [*padded, *depthwise, _network()]
+    return [*padded, *depthwise, _per_channel_bounds(), _network()]
 
 
 def _padded(name: str, draw: Draw) -> Case:
@@ -39,6 +39,14 @@ def _depthwise(name: str, draw: Draw) -> Case:
     x, R = [draw.signed(2, 6)], [draw.signed(4, 3)]
     comment = "Stride 2, dilation 2, depthwise, padded on the right alone."
     return case(f"conv1d/{name}/stride-dilation-depthwise", comment, [node], x, R, flags="D21")
+
+
+def _per_channel_bounds() -> Case:
+    draw = Draw("bounds of rows")
+    node = convolution(draw.signed(2, 2, 2), draw.signed(2), z_box([-2.0, 0.0], [2.0, 3.0]), padding=1)
+    comment = "One low and one high for each channel, some values at their bounds."
+    x = [[[-2, 1.5, 2], [0, 3, 0.5]]]
+    return case("conv1d/z-box/bounds-per-channel", comment, [node], x, [draw.positive(2, 4)], flags="D13")
 
 
 def _network() -> Case:
