@@ -46,7 +46,7 @@ check-kernels: .venv/for-test  ## the CUDA kernels without a GPU: nothing may be
 gpu-record:  ## verify and time the CUDA kernels on the GPU of this machine; needs Python with CuPy
 	$(PYTHON) tools/gpu_record.py $(OPTIONS)
 
-peers: .venv/for-peers  ## the same numbers from PyTorch and zennit
+peers: .venv/for-peers  ## the same numbers from PyTorch, and what other libraries make of the vectors
 	$(RUN) -m pytest -m peers -q
 
 peers-tf: .venv/for-peers-tf  ## iNNvestigate on the vectors; its outcomes go on record

@@ -113,9 +113,10 @@ def _recompute(record: Mapping[str, Any], arrays: Mapping[str, Array], network: 
         target = np.asarray(explained.get("target", explained.get("relevances")))
         head = {text: name for name, text in heads.HEADS.items()}.get(explained["quantity"], "score")
         bound = BOUNDS[computed["dtype"]]
+        dialect = dialects.recorded(computed.get("dialect", dialects.CHAPTER.record()))  # of old: none
         again = explain(network, arrays["input"], target, rules=rules,
                         backend=_backend_here(computed["backend"]), dtype=computed["dtype"],
-                        head=head, dialect=dialects.recorded(computed["dialect"]))  # fmt: skip
+                        head=head, dialect=dialect)  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise BadRecord(f"the record cannot be recomputed ({type(error).__name__}: {error})") from None
     new = arrays_of(again)

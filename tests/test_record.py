@@ -81,6 +81,15 @@ def test_one_byte_of_the_file_of_relevances(copy):
         failures(copy)
 
 
+def test_a_record_from_before_there_were_dialects(copy):
+    def change(audit):
+        del audit["computed"]["dialect"]
+        audit["digests"]["computed"] = record.sha256(record.canonical_json(audit["computed"]))
+
+    edit(copy, change)
+    assert failures(copy) == []
+
+
 def test_one_rule(copy):
     edit(copy, lambda audit: audit["rules"].update(conv1="z-box(0,1)"))
     assert failures(copy) == ["audit.json: rules", "recomputed relevance", "recomputed books"]
