@@ -125,7 +125,7 @@ def test_the_exact_result_agrees_and_a_slip_does_not(vectors):
     assert (found.verdict, found.regression, found.why) == ("chapter", False, "")
     slip = verdicts.judge(vector, outcome(vector, by_hand * (1 + 1e-13)), dialects.CHAPTER)
     assert slip.verdict == "dialect"  # the chapter's formula, but less accurate than float64 has to be
-    assert slip.dimensions == ()
+    assert (slip.dimensions, slip.why) == ((), verdicts.CLOSE_ONLY)
     wrong = verdicts.judge(vector, outcome(vector, by_hand * 1.01), dialects.CHAPTER)
     assert (wrong.verdict, wrong.regression) == ("differs", True)
 
@@ -163,6 +163,15 @@ def test_an_unknown_mistake_is_nobodys(vectors):
     assert (found.verdict, found.dimensions, found.regression) == ("differs", (), True)
 
 
+def test_what_a_dialect_does_not_model_is_said():
+    norms = suite.load([suite.SHIPPED / "norms.json"])
+    vector = named(norms, "batchnorm/z-plus/before-dense")
+    found = verdicts.judge(vector, outcome(vector, vector.expected + 1), dialects.get("innvestigate"))
+    assert (found.verdict, found.regression) == ("differs", False)
+    assert found.why.startswith("in the dialect of iNNvestigate")
+    assert found.why.endswith("not modelled here")
+
+
 def test_common_slips_are_named(vectors):
     """Not a definition that anybody has, but a mistake that many have made: it differs, and says why."""
     vector = named(vectors, "dense/epsilon/positive-bias")
@@ -189,7 +198,24 @@ def test_a_small_eps_is_not_taken_for_rounding(vectors):
     w = suite.numbers(vector.raw["nodes"][0]["weight"]).clip(0)
     R = vector.x * ((vector.R / (vector.x @ w.T + 1e-9)) @ w)
     found = verdicts.judge(vector, outcome(vector, R), dialects.CHAPTER)
-    assert (found.verdict, found.dimensions) == ("convention", ("D2",))
+    assert (found.verdict, found.dimensions, found.regression) == ("convention", ("D2",), True)
+
+
+def test_a_wrong_number_beside_a_large_one_is_no_rounding(edges):
+    """No bias in z, where only a number of 1e-13 of the largest shows that: D6, not the chapter's formula."""
+    vector = named(edges, "edges/dynamic-range/z-plus")
+    w = suite.numbers(vector.raw["nodes"][0]["weight"])
+    products = np.clip(vector.x[:, None, :] * w, 0, None)
+    R = np.einsum("nk,nkj->nj", vector.R / products.sum(axis=2), products)
+    assert (np.abs(R - vector.expected) <= 1e-12 * vector.expected.max()).all()
+    found = verdicts.judge(vector, outcome(vector, R), dialects.CHAPTER)
+    assert (found.verdict, found.dimensions, found.regression) == ("convention", ("D6",), True)
+
+
+def test_nan_is_never_right(vectors):
+    vector = named(vectors, "dense/zero/signed-input")
+    found = verdicts.judge(vector, outcome(vector, vector.expected * np.nan), dialects.CHAPTER)
+    assert (found.verdict, found.error, found.regression) == ("differs", np.inf, True)
 
 
 def test_causes_are_grouped():

@@ -123,7 +123,7 @@ def text(reports: Sequence[Report], networks: Mapping[str, Any]) -> str:
     parts = [_OPENING.format(vectors=reports[0].vectors["count"], roundings=ROUNDINGS, same=f"{SAME:g}")]
     parts += [_table(_runs(reports)), _BELOW_RUNS.strip(), *_dimensions(reports), _table(_matrix(reports))]
     for report in reports:
-        parts += _library(report, [path for path in scripts if _belongs(path, report)])
+        parts += _library(report, scripts)
     if networks:
         parts += [_NETWORKS, _table(_crosschecks(networks.values())), _BELOW_NETWORKS]
     for name, found in networks.items():
@@ -140,10 +140,10 @@ Every library below was given the same {vectors} test vectors ([their format](ve
 small network, its input, the relevance that arrives at its output, a rule, and the relevance of the input
 in exact fractions, computed from the formulas of Montavon et al. 2019 by a program that shares no code with
 any library, lrpref included. A result *agrees with the chapter* if it is within {roundings} times the
-vector's own bound for rounding in float64. Otherwise it is compared, to {same} of the largest |R|, with what
-the library is known to compute (its [dialect](dialects.md)), with every single setting of every dimension in
-which libraries differ, with the conventions that the field has, and with slips that are often made, such as a
-bias that is left out; the first that agrees is named.
+vector's own bound for rounding in float64. Otherwise it is compared, as closely and then to {same} of the
+largest |R|, with what the library is known to compute (its [dialect](dialects.md)), with every single setting
+of every dimension in which libraries differ, with the conventions that the field has, and with slips that are
+often made, such as a bias that is left out; the first that agrees is named.
 To differ from the chapter is not to be wrong: many of these are choices. The page says which, so that nobody
 has to find out by comparing pictures. There is no verdict about a library that was not run.
 
@@ -166,7 +166,8 @@ which makes `lrpref conformance run` end with exit code 1.
 ## By dimension
 
 Vectors that agree with the chapter, of those that were answered. A dimension's column has the vectors that
-isolate it, and those that it explains; `plain` are the vectors on which no dimension bears."""
+isolate it, and those that it explains; `plain` are the vectors on which no dimension bears. D18 and D19 show
+in the scripts below: a vector says what to start from, and has ReLU for its only activation."""
 
 
 def _runs(reports: Iterable[Report]) -> list[list[str]]:
@@ -200,10 +201,10 @@ def _library(report: Report, scripts: Sequence[Path]) -> list[str]:
     """Tell of one library: what it does otherwise, what it lacks, and how to see it."""
     parts = [f"## {report.name}", _sentence(report)]
     if known := causes(report.findings):
-        rows = [["vectors", "what it does", "such as"]]
+        rows = [["vectors", "what it does", "such as", "shown by"]]
         for cause, found in known.items():
             examples = ", ".join(f"`{f.id}`" for f in found[:EXAMPLES])
-            rows.append([str(len(found)), _inline(cause), examples])
+            rows.append([str(len(found)), _inline(cause), examples, _shown_by(cause, report, scripts)])
         parts += ["Where it differs, and why; a vector may show several of these.", _table(rows)]
     if count := report.count("unsupported"):
         lacks = Counter(f.why for f in report.findings if f.verdict == "unsupported")
@@ -216,9 +217,9 @@ def _library(report: Report, scripts: Sequence[Path]) -> list[str]:
     if report.regressions:
         names = ", ".join(f"`{f.id}` ({f.verdict})" for f in report.regressions)
         parts.append(f"Not as its dialect says: {names}.")
-    if scripts:
+    if own := [path for path in scripts if _head(path)["library"] == report.library]:
         parts.append("To see it with nothing but the library:")
-        parts += [_script(path) for path in scripts]
+        parts += [_script(path) for path in own]
     return parts
 
 
@@ -234,10 +235,20 @@ def _inline(words: str) -> str:
     return re.sub(r"([|<>*_`\[\]])", r"\\\1", words)
 
 
-def _belongs(script: Path, report: Report) -> bool:
-    """Whether a reproducer is of this library: its docstring says which."""
+def _shown_by(cause: str, report: Report, scripts: Sequence[Path]) -> str:
+    """Name the scripts that show a cause; what is shown of a library holds of its earlier version, too."""
+    name, _, _ = report.library.partition("-")
+    for library in (report.library, name):
+        wanted = {"library": library, "dimension": cause.partition(" ")[0]}
+        if shown := [path for path in scripts if _head(path).items() >= wanted.items()]:
+            return ", ".join(f"`{path.name}`" for path in shown)
+    return ""
+
+
+def _head(script: Path) -> dict[str, str]:
+    """Read what the docstring of a reproducer says: library, dimension, expected, observed."""
     doc = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
-    return f"library: {report.library}" in doc.splitlines()
+    return dict(line.split(": ", 1) for line in doc.splitlines()[2:])
 
 
 def _script_order(path: Path) -> tuple[int, str]:

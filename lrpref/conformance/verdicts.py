@@ -4,7 +4,7 @@ A library may be wrong, or mean something else by the same name. So an answer is
 that is known, in this order: the exact result of the chapter's formula; what lrpref computes under the
 library's dialect (`lrpref.dialects`); every setting of every dimension, one at a time; the conventions that
 the vector names; the dialects of other libraries; and a few slips that many have made (`slips`). The first
-that agrees gives the verdict.
+that agrees gives the verdict: all are held against it within rounding first, and then more loosely.
 """
 
 from __future__ import annotations
@@ -54,8 +54,12 @@ differentiation, or a mask for each sign, and rounds a few times more. A wrong f
 SAME = 1e-9
 """A result agrees with a dialect's within this share of its largest magnitude: both are of floats."""
 
-CLOSE = 1e-12
-"""Causes are sought by this share first: by `SAME`, an eps of 1e-9 in a denominator would be nothing."""
+TOLERANCES = (None, 1e-12, SAME)
+"""By which causes are sought, the strictest first; None: within `ROUNDINGS` of the vector's bounds. By `SAME`
+alone an eps of 1e-9 in a denominator would be nothing, nor would a wrong number beside a large one."""
+
+CLOSE_ONLY = f"the chapter's result to {SAME:g} of the largest R, but further off than rounding in float64"
+"""What is said where no dimension is needed: a coarser computation, or a mistake too small to be found."""
 
 SEVERAL, NONE = "several", "none"
 """The rule of vectors whose nodes have different rules, or no rule at all."""
@@ -112,7 +116,6 @@ class Finding:
             What is not empty.
         """
         return {name: value for name, value in asdict(self).items() if value or name == "error"}
-
 
     @classmethod
     def of(cls, held: Mapping[str, Any]) -> Finding:
@@ -180,13 +183,13 @@ def judge(vector: Vector, outcome: Outcome, dialect: Dialect) -> Finding:
         return found(outcome.status, why=outcome.message, regression=predicted is not None)
     R = np.asarray(outcome.R, np.float64)
     error = in_bounds(vector, R)
-    regression = predicted is not None and not same(R, predicted, vector)
-    if error > ROUNDINGS:
-        verdict, dimensions, why = _explanation(vector, R, dialect)
-    else:
-        why = f"its dialect as we know it ({dialect.name}) says otherwise" if regression else ""
-        verdict, dimensions = "chapter", tuple[str, ...]()
-    return found(verdict, error, dimensions, why, regression, outcome.settings)
+    if error <= ROUNDINGS:
+        otherwise = predicted is not None and not same(R, predicted, vector)
+        why = f"its dialect as we know it ({dialect.name}) says otherwise" if otherwise else ""
+        return found("chapter", error, (), why, otherwise, outcome.settings)
+    verdict, dimensions, why = _explanation(vector, R, dialect)
+    otherwise = predicted is not None and verdict != "dialect"
+    return found(verdict, error, dimensions, why, otherwise, outcome.settings)
 
 
 def rule_of(vector: Vector) -> str:
@@ -222,14 +225,19 @@ def in_bounds(vector: Vector, R: Array) -> float:
     -------
     float
         Largest difference in units of the vector's float64 bound, or of one rounding of the result's
-        largest magnitude where the bound is smaller: a library may reach a zero by subtraction.
+        largest magnitude where the bound is smaller: a library may reach a zero by subtraction. Infinity
+        where a number is NaN.
     """
+    off = np.abs(R - vector.expected) / _unit(vector)
+    return float(np.nan_to_num(off, nan=np.inf).max(initial=0.0))
+
+
+def _unit(vector: Vector) -> Array:
     rounding = UNIT * np.abs(vector.expected).max(initial=0.0)
-    unit = np.maximum(vector.bound("float64"), max(rounding, np.finfo(np.float64).smallest_subnormal))
-    return float((np.abs(R - vector.expected) / unit).max(initial=0.0))
+    return np.maximum(vector.bound("float64"), max(rounding, np.finfo(np.float64).smallest_subnormal))
 
 
-def same(R: Array, expected: Array, vector: Vector, tolerance: float = SAME) -> bool:
+def same(R: Array, expected: Array, vector: Vector, tolerance: float | None = SAME) -> bool:
     """
     Tell whether a result is another's, but for rounding.
 
@@ -239,8 +247,8 @@ def same(R: Array, expected: Array, vector: Vector, tolerance: float = SAME) -> 
         Two results.
     vector : Vector
         Whose; where the expected result is 0 everywhere, its relevance gives the scale.
-    tolerance : float
-        A share of the largest magnitude.
+    tolerance : float or None
+        A share of the largest magnitude; None: `ROUNDINGS` of the vector's bounds, number by number.
 
     Returns
     -------
@@ -248,7 +256,8 @@ def same(R: Array, expected: Array, vector: Vector, tolerance: float = SAME) -> 
         Whether they differ by no more.
     """
     scale = np.abs(expected).max(initial=0.0) or np.abs(vector.R).max(initial=0.0)
-    return bool((np.abs(R - expected) <= tolerance * scale).all())
+    allowed = ROUNDINGS * _unit(vector) if tolerance is None else tolerance * scale
+    return bool((np.abs(R - expected) <= allowed).all())
 
 
 def explained(vector: Vector, dialect: Dialect) -> Array | None:
@@ -316,14 +325,24 @@ def variations() -> Iterator[tuple[Dimension, Dialect]]:
 
 def _explanation(vector: Vector, R: Array, dialect: Dialect) -> tuple[str, tuple[str, ...], str]:
     """Find the definition that a result follows: verdict, dimensions, and one sentence."""
-    for tolerance in (CLOSE, SAME):
+    for tolerance in TOLERANCES:
         for found in _explanations(vector, R, dialect, tolerance):
             return found
-    return "differs", (), "no convention that the vector names and no setting of any dimension explains it"
+    return "differs", (), _unexplained(vector, dialect)
+
+
+def _unexplained(vector: Vector, dialect: Dialect) -> str:
+    """Say why nothing agrees: the library's dialect may not reach so far."""
+    try:
+        lrpref.explain(vector.network, vector.x, vector.R, rules=vector.rules, dialect=dialect)
+    except LrprefError as error:
+        _, _, why = str(error).rpartition("': ")  # whichever node it is, the reason is the same
+        return why
+    return "no convention that the vector names and no setting of any dimension explains it"
 
 
 def _explanations(
-    vector: Vector, R: Array, dialect: Dialect, tolerance: float
+    vector: Vector, R: Array, dialect: Dialect, tolerance: float | None
 ) -> Iterator[tuple[str, tuple[str, ...], str]]:
     """Go through all that is known, the likeliest first, and give what agrees."""
     agrees = partial(_agrees, vector, R, tolerance=tolerance)
@@ -348,7 +367,7 @@ def _explanations(
             yield "differs", concerned, slip
 
 
-def _agrees(vector: Vector, R: Array, tried: Dialect, tolerance: float) -> bool:
+def _agrees(vector: Vector, R: Array, tried: Dialect, tolerance: float | None) -> bool:
     made = explained(vector, tried)
     return made is not None and same(R, made, vector, tolerance)
 
@@ -367,10 +386,10 @@ def sentence(dialect: Dialect, dimensions: Sequence[Dimension]) -> str:
     Returns
     -------
     str
-        One sentence for each.
+        One sentence for each; `CLOSE_ONLY` where there are none.
     """
     told = [f"{d.id} {d.title}: {d.options[dialect.settings[d.id]]}" for d in dimensions]
-    return " ".join(told) or "the same formula, rounded more than float64 has to"
+    return " ".join(told) or CLOSE_ONLY
 
 
 def _told(outcome: Outcome) -> str:
