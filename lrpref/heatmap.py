@@ -71,9 +71,9 @@ def draw(explanation: Explanation) -> Any:
         image = draw_relevance(right, explanation, sample)
         if image is not None:
             bar = figure.colorbar(image, ax=right, shrink=0.85, format="%.2g", extend="both")
-            bar.set_label("relevance per pixel, in the unit of the score")
+            bar.set_label(f"relevance per pixel, in the unit of the {explanation.head}")
     shown = "" if n == len(explanation.x) else f" (the first {n} of {len(explanation.x)})"
-    title = f"{(explanation.network.name or 'network')[:60]} · composite {explanation.composite[:60]}{shown}"
+    title = f"{(explanation.network.name or 'network')[:60]} · composite {explanation.way[:60]}{shown}"
     figure.suptitle(title, fontsize=11)
     return figure
 
@@ -110,7 +110,7 @@ def side_by_side(explanations: Sequence[Explanation], title: str = "") -> Any:
         draw_relevance(axes, explanation, 0)
         R = exact.as_float(explanation.relevance[0])
         signs = f"{_short(R[R > 0].sum())} {_short(-abs(R[R < 0].sum()))} = {_short(R.sum())}"
-        axes.set_title(f"{explanation.composite}\n{signs}", fontsize=10)
+        axes.set_title(f"{explanation.way}\n{signs}", fontsize=10)
     figure.suptitle(title, fontsize=11)
     return figure
 

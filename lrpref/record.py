@@ -317,7 +317,8 @@ def write(
     """
     check_folder(folder, overwrite=overwrite)
     arrays = arrays_of(explanation)
-    title = f"{explanation.network.name}, composite {explanation.composite}"
+    head = "" if explanation.head == "score" else f", {explanation.head}"
+    title = f"{explanation.network.name}, composite {explanation.way}{head}"
     pictures = {
         "heatmap.png": heatmap.png(heatmap.draw(explanation)),
         "ledger.png": heatmap.png(heatmap.draw_ledger(explanation.ledger, title)),

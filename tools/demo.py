@@ -31,8 +31,7 @@ def main() -> None:
     for number, (what, arguments) in enumerate(RUNS, 1):
         out.rule(f"{number} of {len(RUNS)}", style="dim")
         out.print(what, style="bold")
-        shown = [a if a != CHINA else "china.jpg" for a in arguments]
-        out.print(f"$ lrpref explain {' '.join(shown)}\n", style="dim")
+        out.print(f"$ lrpref explain {' '.join(arguments)}\n", style="dim", soft_wrap=True)
         code = app(["explain", *arguments, "--overwrite"], standalone_mode=False)
         if code:
             raise SystemExit(code)

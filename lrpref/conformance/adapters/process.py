@@ -355,11 +355,12 @@ class _Worker:
             self._kill()
             why = f"not imported after {START:g} s" if hangs else self._last_words() or self._end()
             raise BadBackend(f"{name} does not start: {why}")
-        if "missing" in about:
-            raise BadBackend(f"{name} is not installed ({about['missing']} is missing): {about['install']}")
         _, dash, version = name.partition("-")
-        if dash and self._library is _LIBRARIES.get(name) and about["version"] != version:
-            how = "tools/install_peers.sh gives it a folder of its own"
+        older = dash and self._library is _LIBRARIES.get(name)
+        how = "tools/install_peers.sh gives it a folder of its own" if older else about.get("install")
+        if "missing" in about:
+            raise BadBackend(f"{name} is not installed ({about['missing']} is missing): {how}")
+        if older and about["version"] != version:
             raise BadBackend(f"{name} is not installed, {about['version']} is: {how}")
         self._started = True
         return about
