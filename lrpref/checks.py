@@ -112,7 +112,7 @@ def _is_finite(value: Any) -> bool:
     if isinstance(value, bool | complex) or np.ndim(value):
         return False
     try:
-        bool(value > 0)  # can it be asked at all?
-    except TypeError:
+        bool(value > 0), float(value)  # can it be asked at all, and has a float room for it?
+    except (TypeError, ValueError, OverflowError):
         return False
     return True

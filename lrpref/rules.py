@@ -31,22 +31,12 @@ from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 
+from lrpref.checks import nonnegative
 from lrpref.errors import BadRule
 from lrpref.kernels.operations import Array, Part, Term
 from lrpref.kernels.signs import negative, ones_like, positive
 
 BIAS_MODES = ("absorb", "ignore", "redistribute")
-
-
-def _check_number(what: str, value: Any) -> None:
-    try:
-        infinite = isinstance(value, float | np.floating) and np.isinf(value)
-        good = not isinstance(value, str | bool) and np.ndim(value) == 0 and value >= 0 and not infinite
-        float(value)
-    except (TypeError, ValueError, OverflowError):
-        good = False
-    if not good:
-        raise BadRule(f"{what} is {value!r}: a finite number >= 0 is wanted")
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,7 @@ class Stabilizer:
     def __post_init__(self) -> None:
         if self.kind not in ("signed", "unsigned", "relative"):
             raise BadRule(f"unknown stabilizer {self.kind!r}: there are signed, unsigned and relative")
-        _check_number("eps of a stabilizer", self.value)
+        nonnegative("eps of a stabilizer", self.value, BadRule)
 
     def __str__(self) -> str:
         return f"{self.value}std" if self.kind == "relative" else f"{self.kind}({self.value})"
@@ -342,7 +332,7 @@ class Gamma(Rule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_number("gamma", self.gamma)
+        nonnegative("gamma", self.gamma, BadRule)
 
     def shares(self, a: Part, w: Array, b: Array) -> list[Share]:
         return [Share([(a, w + self.gamma * positive(w))], b + self.gamma * positive(b))]
@@ -393,8 +383,8 @@ class AlphaBeta(Rule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_number("alpha", self.alpha)
-        _check_number("beta", self.beta)
+        nonnegative("alpha", self.alpha, BadRule)
+        nonnegative("beta", self.beta, BadRule)
         if abs(self.alpha - self.beta - 1) * 10**9 > 1:  # 2.3 - 1.3 is not 1 in floating point
             raise BadRule(f"alpha - beta is {self.alpha} - {self.beta}: 1 is wanted, or R is not conserved")
 

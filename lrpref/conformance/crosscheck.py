@@ -28,7 +28,7 @@ from lrpref.fold import fold
 from lrpref.heads import Target
 from lrpref.kernels.operations import Array
 from lrpref.kernels.reference import REFERENCE
-from lrpref.layers import BatchNorm, MaxPool2d
+from lrpref.layers import MaxPool2d
 from lrpref.network import INPUT, Network
 
 TIMEOUT = 600.0
@@ -68,7 +68,7 @@ def _today() -> str:
 
 
 def _norms(network: Network) -> int:
-    return sum(isinstance(node.layer, BatchNorm) for node in network.nodes)
+    return sum(node.layer.role == "norm" for node in network.nodes)
 
 
 @dataclass(frozen=True)
